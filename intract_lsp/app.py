@@ -1,0 +1,102 @@
+"""The composition root: the one place that constructs parts and hands them to each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from intract_lsp.completion.cache import CompletionCache
+from intract_lsp.completion.generation import CancelToken, PromptBudget
+from intract_lsp.completion.service import CompletionService, Policy
+from intract_lsp.inference.echo_engine import EchoEngine
+from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.torch_engine import ModelFiles, Resolve, TorchEngine
+from intract_lsp.inference.worker import InferenceWorker
+from intract_lsp.models import hardware
+from intract_lsp.models.pull_child import pull_in_child
+from intract_lsp.paths import Paths
+from intract_lsp.settings import Settings, SettingsStack, layer_from_options, read_layer
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """All parts, wired."""
+
+    paths: Paths
+    settings: SettingsStack
+    worker: InferenceWorker
+    service: CompletionService
+    cache: CompletionCache
+
+    def load_model(self) -> Future[ModelCard]:
+        """Begin to load the model that the settings name."""
+        return self.worker.load(load_order(self.settings.current))
+
+    def apply(self, before: Settings) -> None:
+        """Bring the parts in line with the settings after a change from ``before``."""
+        now = self.settings.current
+        logging.getLogger("intract_lsp").setLevel(now.log.level.upper())
+        self.service.policy = policy(now)
+        self.cache.resize(now.completion.cache_kib * 1024)
+        if now.model != before.model:
+            self.load_model()
+
+
+def load_settings(paths: Paths, options: Iterable[str] = ()) -> tuple[SettingsStack, list[str]]:
+    """Return the settings of the user's file and of ``section.name=value`` texts, with every problem found."""
+    problems: list[str] = []
+    stack = SettingsStack()
+    problems += stack.put("user file", *read_layer(paths.user_settings, problems))
+    problems += stack.put("command line", "command line", layer_from_options(options, problems))
+    return stack, problems
+
+
+def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch") -> App:
+    """Construct the parts; ``engine`` is ``torch``, or ``echo`` for the one without weights.
+
+    Nothing is started: the caller starts the worker and loads a model when it is ready to.
+    """
+    now = settings.current
+    chosen: CompletionEngine = EchoEngine() if engine == "echo" else TorchEngine(_resolver(settings, paths))
+    worker = InferenceWorker(chosen)
+    cache = CompletionCache(now.completion.cache_kib * 1024)
+    return App(paths, settings, worker, CompletionService(worker, cache, policy(now)), cache)
+
+
+def policy(settings: Settings) -> Policy:
+    """Return the pipeline's view of the settings."""
+    completion = settings.completion
+    budget = None
+    if completion.prefix_tokens or completion.suffix_tokens:
+        budget = PromptBudget(completion.prefix_tokens or 512, completion.suffix_tokens or 128)
+    return Policy(
+        enabled=completion.enabled,
+        disabled_languages=frozenset(completion.disabled_languages),
+        multi_line=completion.multi_line,
+        max_line_tokens=completion.max_line_tokens,
+        max_block_tokens=completion.max_block_tokens,
+        budget=budget,
+        deadline=completion.deadline_ms / 1000,
+        debounce=None if completion.debounce_ms < 0 else completion.debounce_ms / 1000,
+    )
+
+
+def load_order(settings: Settings) -> LoadOrder:
+    """Return what the settings ask the engine to load."""
+    model = settings.model
+    return LoadOrder(model.name, model.device, model.precision, model.threads)
+
+
+def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
+    """Return the engine's way to a model: by name, fetched in a child process where it is not on this machine."""
+
+    def resolve(name: str, report: ReportProgress, token: CancelToken) -> ModelFiles:
+        if name == "auto":
+            name = hardware.default_model(hardware.detect())
+        offline = settings.current.model.offline
+        model = pull_in_child(name, paths, offline=offline, fresh=False, report=report, token=token)
+        return ModelFiles(model.name, model.directory, model.fim_family)
+
+    return resolve

@@ -1,0 +1,283 @@
+"""The command line. Each command imports what it needs when it runs, so that ``--help`` stays instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from intract_lsp import __version__
+
+if TYPE_CHECKING:
+    from intract_lsp.app import App
+
+_SET_HELP = "A setting for this run, such as model.threads=2; repeatable."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="intract-lsp")
+def cli() -> None:
+    """Inline code completions from a model on your own machine, for every editor that speaks LSP."""
+
+
+@cli.command()
+@click.option("--tcp", metavar="HOST:PORT", help="Listen on an address instead of stdio; one client at a time.")
+@click.option("--engine", type=click.Choice(["torch", "echo"]), default="torch", help="What answers.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def serve(tcp: str | None, engine: str, options: tuple[str, ...]) -> None:
+    """Run the language server (over stdio); editors start this.
+
+    The engine `echo` needs no model: it repeats the last word, to try out an editor's set-up.
+    """
+    from intract_lsp.app import build_app, load_settings
+    from intract_lsp.logs import start_logging
+    from intract_lsp.paths import default_paths
+    from intract_lsp.server.server import serve as run
+
+    address = _address(tcp) if tcp else None
+    paths = default_paths()
+    settings, problems = load_settings(paths, options)
+    start_logging(paths, settings.current.log.level)
+    run(build_app(settings, paths, engine), problems, address)
+
+
+@cli.command()
+@click.argument("location", metavar="FILE:LINE:COL")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def complete(location: str, as_json: bool, model: str | None, options: tuple[str, ...]) -> None:
+    """Complete at a place in a file and print the suggestion.
+
+    LINE and COL count from 1, as editors show them; COL may be one past the line's last character. The file is left
+    as it is.
+    """
+    from intract_lsp.location import read_request
+    from intract_lsp.oneshot import complete_once
+
+    app = _quiet_app(options, model)
+    result = complete_once(app, read_request(location), _progress())
+    suggestion = result.suggestion
+    reason = result.reject_reason
+    if as_json:
+        values = {
+            "suggestion": suggestion.text if suggestion else None,
+            "replace": suggestion.replace if suggestion else 0,
+            "reject_reason": reason.value if reason is not None else None,
+            "timings_ms": result.timings.milliseconds(),
+            "prompt_tokens": result.timings.prompt_tokens,
+            "generated_tokens": result.timings.generated_tokens,
+            "model": result.model,
+        }
+        click.echo(json.dumps(values, ensure_ascii=False))
+    elif suggestion is not None:
+        click.echo(suggestion.text)
+    else:
+        click.echo(reason.sentence if reason is not None else "", err=True)
+
+
+@cli.group()
+def models() -> None:
+    """List, fetch, find and remove models."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def models_list(as_json: bool) -> None:
+    """List the models of the catalogue and those on this machine."""
+    from intract_lsp.models.listing import model_table, model_values
+    from intract_lsp.paths import default_paths
+
+    paths = default_paths()
+    if as_json:
+        click.echo(json.dumps(model_values(paths)))
+    else:
+        _console().print(model_table(paths))
+
+
+@models.command("pull")
+@click.argument("name", default="auto")
+@click.option("--offline", is_flag=True, help="Use the network for nothing; only check what is here.")
+def models_pull(name: str, offline: bool) -> None:
+    """Fetch a model (default: the one that fits this machine) and print where it is.
+
+    NAME is a name from `models list`, a directory or a GGUF file, which is converted once.
+    """
+    from intract_lsp.completion.generation import CancelToken
+    from intract_lsp.models import hardware
+    from intract_lsp.models.fetch import pull
+    from intract_lsp.paths import default_paths
+
+    if name == "auto":
+        name = hardware.default_model(hardware.detect())
+    with _progress() as report:
+        model = pull(name, default_paths(), offline=offline, fresh=True, report=report, token=CancelToken())
+    click.echo(f"{model.name}  {model.size_bytes >> 20} MiB  {model.directory}")
+
+
+@models.command("path")
+@click.argument("name", default="auto")
+def models_path(name: str) -> None:
+    """Print a fetched model's directory."""
+    from intract_lsp.errors import ModelError
+    from intract_lsp.models import hardware, store
+    from intract_lsp.paths import default_paths
+
+    if name == "auto":
+        name = hardware.default_model(hardware.detect())
+    model = store.locate(name, default_paths())
+    if model is None:
+        raise ModelError(f"{name} is not on this machine; fetch it with `intract-lsp models pull {name}`.")
+    click.echo(model.directory)
+
+
+@models.command("remove")
+@click.argument("name")
+def models_remove(name: str) -> None:
+    """Delete a fetched model from the cache."""
+    from intract_lsp.models import store
+    from intract_lsp.paths import default_paths
+
+    store.remove(name, default_paths())
+    click.echo(f"{name} is removed.")
+
+
+@cli.command("eval")
+@click.argument("items", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="ITEMS.jsonl")
+@click.option(
+    "--workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The items' repository."
+)
+@click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N items.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a row for each item here.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the summary, as one JSON line.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def evaluate(
+    items: Path,
+    workspace: Path | None,
+    model: str | None,
+    limit: int | None,
+    out: Path | None,
+    as_json: bool,
+    options: tuple[str, ...],
+) -> None:
+    """Score completions on recorded cursors; the last line printed is a JSON summary."""
+    from intract_lsp.oneshot import evaluate_file
+
+    app = _quiet_app(options, model)
+    table, summary = evaluate_file(app, items, workspace, limit, out, _progress())
+    if not as_json:
+        click.echo(table)
+    click.echo(json.dumps(summary))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def doctor(as_json: bool) -> None:
+    """Show what was found on this machine, what was chosen and why, and what is wrong."""
+    from intract_lsp.app import load_settings
+    from intract_lsp.doctor import examine
+    from intract_lsp.paths import default_paths
+
+    paths = default_paths()
+    settings, problems = load_settings(paths)
+    findings = examine(settings.current, problems, paths)
+    if as_json:
+        click.echo(json.dumps({finding.name: finding.value for finding in findings}))
+        return
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = click.style("!", fg="red") if finding.wrong else click.style("·", fg="green")
+        click.echo(f"{mark} {finding.name:<{width}}  {finding.value}")
+    if any(finding.wrong for finding in findings):
+        sys.exit(1)
+
+
+@cli.group()
+def config() -> None:
+    """Show the settings."""
+
+
+@config.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def config_show(as_json: bool, options: tuple[str, ...]) -> None:
+    """Print the settings in force, as TOML that the settings file takes."""
+    from intract_lsp.app import load_settings
+    from intract_lsp.paths import default_paths
+    from intract_lsp.settings import as_toml
+
+    paths = default_paths()
+    settings, problems = load_settings(paths, options)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if as_json:
+        click.echo(settings.current.model_dump_json())
+    else:
+        click.echo(f"# {paths.user_settings}")
+        click.echo(as_toml(settings.current))
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the settings."""
+    from intract_lsp.settings import Settings
+
+    click.echo(json.dumps(Settings.model_json_schema(), indent=2))
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user are one sentence and exit code 2."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:
+        # Imported here for the start-up time of `--help`.
+        from intract_lsp.errors import IntractError
+
+        if not isinstance(error, IntractError):
+            raise
+        click.echo(f"intract-lsp: {error}", err=True)
+        sys.exit(2)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise click.BadParameter(f"{text!r} is no HOST:PORT, such as 127.0.0.1:7777.", param_hint="--tcp")
+    return host or "127.0.0.1", int(port)
+
+
+def _quiet_app(options: tuple[str, ...], model: str | None) -> App:
+    """Build an app for one command; wrong settings end the command."""
+    from intract_lsp.app import build_app, load_settings
+    from intract_lsp.errors import SettingsError
+    from intract_lsp.paths import default_paths
+
+    if model is not None:
+        options = (*options, f"model.name={json.dumps(model)}")
+    settings, problems = load_settings(default_paths(), options)
+    if problems:
+        raise SettingsError(problems)
+    return build_app(settings, default_paths())
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _progress() -> Any:
+    from intract_lsp.console import Reporter
+
+    return Reporter()

@@ -1,0 +1,1 @@
+"""The completion pipeline: pure domain code without I/O, torch or LSP."""

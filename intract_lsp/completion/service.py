@@ -1,0 +1,368 @@
+"""One completion from request to answer: gates, cache, generation in flight, debounce, model, filters.
+
+Knows neither LSP nor torch. Runs on the event loop and never blocks it; the model is reached through ``Generator``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from intract_lsp.completion import postprocess
+from intract_lsp.completion.cache import CachedText, CompletionCache
+from intract_lsp.completion.context import CompletionContext, Extent, build_context
+from intract_lsp.completion.debounce import AdaptiveDebounce
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.postprocess.partial import trim_partial
+from intract_lsp.completion.request import (
+    CompletionRequest,
+    CompletionResult,
+    RejectReason,
+    Source,
+    Suggestion,
+    Timings,
+    TriggerKind,
+)
+from intract_lsp.completion.stop import stop_rule
+
+log = logging.getLogger(__name__)
+
+HISTORY = 200
+"""Results kept for ``intract.why`` and for the percentiles in the status."""
+
+
+class Generator(Protocol):
+    """Where texts come from: the inference worker."""
+
+    @property
+    def model_key(self) -> str:
+        """What identifies the loaded model (and adapter); empty while there is none."""
+
+    def unavailable(self) -> RejectReason | None:
+        """Return why no text can be had at present, or ``None``."""
+
+    def submit(
+        self,
+        key: str,
+        context: CompletionContext,
+        budget: PromptBudget | None,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
+    ) -> Future[Generation]:
+        """Queue a generation in place of a queued one with the same key; ``on_text`` is called from another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that the pipeline obeys; replaced as a whole when they change."""
+
+    enabled: bool = True
+    disabled_languages: frozenset[str] = frozenset()
+    multi_line: str = "auto"
+    max_line_tokens: int = 64
+    max_block_tokens: int = 160
+    budget: PromptBudget | None = None
+    """``None`` = the model's own for its device."""
+    deadline: float = 8.0
+    """Seconds."""
+    debounce: float | None = None
+    """Seconds, or ``None`` to adapt to the typing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One entry of the history: ids, sizes and timings, never code."""
+
+    uri: str
+    language_id: str
+    trigger: TriggerKind
+    result: CompletionResult
+    characters: int
+    """Length of the suggestion."""
+
+
+@dataclass
+class _Flight:
+    """A generation that is queued or running, and that later requests of the document may join."""
+
+    context: CompletionContext
+    scope: str
+    token: CancelToken
+    future: asyncio.Future[Generation]
+    launched: float
+    text: str = ""
+    cleaned: str | RejectReason = RejectReason.EMPTY
+    """What the filters before the cache left of the text, once it has landed."""
+    filter_ms: float = 0.0
+    riders: int = 0
+    typed: str = ""
+    """What the user typed since, of the request that now rides along."""
+    diverged: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def covers(self, context: CompletionContext) -> str | None:
+        """Return what was typed since this flight began, if its text may still begin with that; else ``None``."""
+        if context.suffix != self.context.suffix or not context.prefix.startswith(self.context.prefix):
+            return None
+        typed = context.prefix[len(self.context.prefix) :]
+        return typed if _compatible(self.text, typed) else None
+
+    def progress(self, text: str) -> None:
+        self.text = text
+        if not _compatible(text, self.typed):
+            self.diverged.set()
+
+
+def _compatible(text: str, typed: str) -> bool:
+    return text.startswith(typed) or typed.startswith(text)
+
+
+@dataclass
+class _Ticket:
+    """The newest request of a document, as a task that a newer one can put an end to."""
+
+    task: asyncio.Task[CompletionResult]
+    superseded: bool = False
+
+
+class CompletionService:
+    """Answers completion requests; of one document only the newest is pursued."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        cache: CompletionCache,
+        policy: Policy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._generator = generator
+        self._cache = cache
+        self._clock = clock
+        self._tickets: dict[str, _Ticket] = {}
+        self._flights: dict[str, _Flight] = {}
+        self.policy = policy
+        self.debounce = AdaptiveDebounce()
+        self.history: deque[Answered] = deque(maxlen=HISTORY)
+        self.model_calls = 0
+        """Generations begun since the start."""
+        self.accepted = 0
+        """Suggestions that the user took."""
+
+    async def complete(self, request: CompletionRequest) -> CompletionResult:
+        """Return a suggestion or the reason for none, after at most the deadline and what one model step takes.
+
+        A newer request of the same document makes this one return ``SUPERSEDED``. Cancelling the awaiting task stops
+        the model within one step, unless a newer request has taken the generation over.
+        """
+        started = self._clock()
+        task = asyncio.ensure_future(self._answer(request, started))
+        ticket = _Ticket(task)
+        older, self._tickets[request.uri] = self._tickets.get(request.uri), ticket
+        if older is not None:
+            older.superseded = True
+            # Not at once: the new task must have had its chance to join the older one's generation.
+            asyncio.get_running_loop().call_soon(older.task.cancel)
+        try:
+            result = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not ticket.superseded:
+                task.cancel()
+                raise
+            result = CompletionResult(None, RejectReason.SUPERSEDED)
+        finally:
+            if self._tickets.get(request.uri) is ticket:
+                del self._tickets[request.uri]
+        total = (self._clock() - started) * 1000
+        result = replace(result, timings=replace(result.timings, total=total), model=self._generator.model_key)
+        self._record(request, result)
+        return result
+
+    def forget(self, uri: str) -> None:
+        """Stop what is under way for a document that was closed."""
+        ticket = self._tickets.get(uri)
+        if ticket is not None:
+            ticket.superseded = True
+            ticket.task.cancel()
+
+    def note_refusal(self, uri: str, reason: RejectReason) -> None:
+        """Record that a request was turned away, or its answer dropped, before or after the pipeline."""
+        self.history.append(Answered(uri, "", TriggerKind.AUTOMATIC, CompletionResult(None, reason), 0))
+
+    def accept(self, suggestion_id: str) -> bool:
+        """Record that the user took a suggestion; returns whether it is one that was offered lately."""
+        offered = (answered.result.suggestion for answered in self.history)
+        known = any(suggestion is not None and suggestion.id == suggestion_id for suggestion in offered)
+        self.accepted += known
+        return known
+
+    def clear_cache(self) -> None:
+        """Forget all past suggestions."""
+        self._cache.clear()
+
+    async def _answer(self, request: CompletionRequest, started: float) -> CompletionResult:
+        policy = self.policy
+        if not policy.enabled:
+            return CompletionResult(None, RejectReason.DISABLED)
+        if request.language_id in policy.disabled_languages:
+            return CompletionResult(None, RejectReason.LANGUAGE_OFF)
+        context = build_context(request, policy.multi_line)
+        if isinstance(context, RejectReason):
+            return CompletionResult(None, context)
+        unavailable = self._generator.unavailable()
+        if unavailable is not None:
+            return CompletionResult(None, unavailable)
+        scope = f"{self._generator.model_key}|{request.uri}|{policy.multi_line}"
+        automatic = request.trigger is TriggerKind.AUTOMATIC
+        hit = self._cache.get(scope, context.prefix, context.suffix)
+        if hit is not None and (hit.text or automatic):
+            return self._polish(hit.text, context, Source.CACHE, Timings())
+        if automatic:
+            self.debounce.keystroke(started)
+        flight = self._flights.get(request.uri)
+        if flight is not None and flight.scope == scope:
+            typed = flight.covers(context)
+            if typed is not None:
+                result = await self._ride(flight, typed, context, started)
+                if result is not None:
+                    return result
+        if automatic:
+            wait = policy.debounce if policy.debounce is not None else self.debounce.wait(context.line_prefix)
+            await asyncio.sleep(wait)
+        flight = self._launch(request.uri, scope, context, started)
+        result = await self._ride(flight, "", context, started)
+        assert result is not None, "a flight cannot diverge from the context it was launched with"
+        return result
+
+    def _launch(self, uri: str, scope: str, context: CompletionContext, started: float) -> _Flight:
+        policy = self.policy
+        loop = asyncio.get_running_loop()
+        token = CancelToken()
+        flight = _Flight(context, scope, token, loop.create_future(), self._clock())
+        limits = Limits(
+            max_tokens=policy.max_block_tokens if context.extent is Extent.BLOCK else policy.max_line_tokens,
+            deadline=started + policy.deadline,
+            stop=stop_rule(context),
+        )
+
+        def on_text(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may have closed while the model was decoding
+                loop.call_soon_threadsafe(flight.progress, text)
+
+        self.model_calls += 1
+        queued = self._generator.submit(uri, context, policy.budget, limits, token, on_text)
+        flight.future = asyncio.wrap_future(queued)
+        flight.future.add_done_callback(lambda future: self._landed(uri, flight, future))
+        self._flights[uri] = flight
+        return flight
+
+    def _landed(self, uri: str, flight: _Flight, future: asyncio.Future[Generation]) -> None:
+        """Keep what a generation gave, whether or not anybody still waits for it."""
+        if self._flights.get(uri) is flight:
+            del self._flights[uri]
+        if future.cancelled() or future.exception() is not None:
+            return
+        generation, context = future.result(), flight.context
+        began = self._clock()
+        cleaned = postprocess.before_cache(_usable_text(generation, context), context)
+        flight.filter_ms = (self._clock() - began) * 1000
+        flight.cleaned = _why_broken_off(generation.finish, cleaned) if isinstance(cleaned, RejectReason) else cleaned
+        complete = generation.finish in (Finish.END, Finish.STOP)
+        text = "" if isinstance(cleaned, RejectReason) else cleaned
+        if complete or (text and generation.finish is not Finish.CANCELLED):
+            self._cache.put(flight.scope, CachedText(context.prefix, context.suffix, text, complete))
+
+    async def _ride(
+        self, flight: _Flight, typed: str, context: CompletionContext, started: float
+    ) -> CompletionResult | None:
+        """Wait for a flight and answer from it; ``None`` where its text turned out not to begin with ``typed``."""
+        flight.riders += 1
+        flight.typed = typed
+        diverged: asyncio.Future[bool] = asyncio.ensure_future(flight.diverged.wait())
+        waited: set[asyncio.Future[Generation] | asyncio.Future[bool]] = {flight.future, diverged}
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            diverged.cancel()
+            flight.riders -= 1
+            if flight.riders == 0 and not flight.future.done():
+                flight.token.cancel()
+        if not flight.future.done():
+            return None
+        try:
+            generation = flight.future.result()
+        except Exception as error:  # whatever the engine raised, the user gets a reason and the server goes on
+            log.exception("generation failed: %s", type(error).__name__)
+            return CompletionResult(None, RejectReason.ENGINE_ERROR)
+        timings = _timings(generation, flight, started)
+        cleaned = flight.cleaned
+        if isinstance(cleaned, RejectReason):
+            return CompletionResult(None, cleaned, timings)
+        if not cleaned.startswith(typed) or len(cleaned) == len(typed):
+            return None if typed else CompletionResult(None, RejectReason.EMPTY, timings)
+        source = Source.IN_FLIGHT if typed else Source.MODEL
+        return self._polish(cleaned[len(typed) :], context, source, timings)
+
+    def _polish(self, text: str, context: CompletionContext, source: Source, timings: Timings) -> CompletionResult:
+        """Apply the filters that run on each use, and say how long all of them took."""
+        if not text:
+            return CompletionResult(None, RejectReason.AFTER_ACCEPT, timings)
+        began = self._clock()
+        polished = postprocess.after_cache(text, context)
+        timings = replace(timings, filter=timings.filter + (self._clock() - began) * 1000)
+        if isinstance(polished, RejectReason):
+            return CompletionResult(None, polished, timings)
+        suggestion = Suggestion(uuid.uuid4().hex[:12], polished.text, polished.replace, source)
+        return CompletionResult(suggestion, None, timings)
+
+    def _record(self, request: CompletionRequest, result: CompletionResult) -> None:
+        length = len(result.suggestion.text) if result.suggestion else 0
+        self.history.append(Answered(request.uri, request.language_id, request.trigger, result, length))
+        outcome = result.suggestion.source.value if result.suggestion else _value(result.reject_reason)
+        log.debug(
+            "completion %s, %d characters, %.0f ms, %d+%d prompt tokens, %d generated",
+            outcome,
+            length,
+            result.timings.total,
+            result.timings.reused_tokens,
+            result.timings.prompt_tokens - result.timings.reused_tokens,
+            result.timings.generated_tokens,
+        )
+
+
+def _value(reason: RejectReason | None) -> str:
+    return reason.value if reason is not None else ""
+
+
+def _usable_text(generation: Generation, context: CompletionContext) -> str:
+    """A text that was broken off is cut back to where it makes sense."""
+    if generation.finish in (Finish.LENGTH, Finish.DEADLINE, Finish.CANCELLED):
+        return trim_partial(generation.text, context)
+    return generation.text
+
+
+def _why_broken_off(finish: Finish, reason: RejectReason) -> RejectReason:
+    """A text without use that was broken off has none because it was broken off."""
+    return {Finish.DEADLINE: RejectReason.DEADLINE, Finish.CANCELLED: RejectReason.CANCELLED}.get(finish, reason)
+
+
+def _timings(generation: Generation, flight: _Flight, started: float) -> Timings:
+    """Stages as the engine measured them; the queue is all that the request waited before, the debounce included."""
+    queue = generation.queue_ms + (flight.launched - started) * 1000
+    return Timings(
+        queue=max(0.0, queue),
+        tokenize=generation.tokenize_ms,
+        prefill=generation.prefill_ms,
+        decode=generation.decode_ms,
+        filter=flight.filter_ms,
+        prompt_tokens=generation.prompt_tokens,
+        reused_tokens=generation.reused_tokens,
+        generated_tokens=len(generation.token_ids),
+    )

@@ -1,0 +1,86 @@
+"""What ``intract-lsp doctor`` finds: the machine, what was chosen for it and why, and what is wrong."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+from intract_lsp import __version__
+from intract_lsp.errors import ModelError
+from intract_lsp.models import fetch, hardware
+from intract_lsp.models.progress import mebibytes
+from intract_lsp.paths import Paths
+from intract_lsp.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    value: str
+    wrong: bool = False
+
+
+def examine(settings: Settings, problems: list[str], paths: Paths) -> list[Finding]:
+    """Look at everything a completion depends on, without loading a model and without the network."""
+    machine = hardware.detect()
+    findings = [
+        Finding("intract-lsp", f"{__version__} on Python {platform.python_version()} ({sys.executable})"),
+        Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        Finding("memory", _memory()),
+        *_torch(settings),
+        Finding("default model", hardware.default_reason(machine)),
+        _model(settings, paths),
+        Finding("models in", f"{paths.models} ({mebibytes(_free(paths))} free)"),
+        Finding("settings file", f"{paths.user_settings}{'' if paths.user_settings.is_file() else ' (none yet)'}"),
+        Finding("log in", str(paths.logs)),
+    ]
+    return findings + [Finding("setting", problem, wrong=True) for problem in problems]
+
+
+def _memory() -> str:
+    memory = psutil.virtual_memory()
+    return f"{mebibytes(memory.total)}, {mebibytes(memory.available)} available"
+
+
+def _torch(settings: Settings) -> list[Finding]:
+    try:
+        import torch
+
+        from intract_lsp.inference.device import choose_placement, physical_cores
+    except ImportError as error:
+        return [Finding("torch", f"cannot be imported ({error}); install intract-lsp again.", wrong=True)]
+    findings = [Finding("torch", torch.__version__)]
+    try:
+        placement = choose_placement(settings.model.device, settings.model.precision)
+    except ModelError as error:
+        return [*findings, Finding("device", str(error), wrong=True)]
+    threads = settings.model.threads or physical_cores()
+    chosen = f"{placement.device.type}, {placement.precision} ({placement.reason})"
+    if placement.device.type == "cpu":
+        capability = torch.backends.cpu.get_cpu_capability()
+        chosen += f", {threads} thread{'s' if threads > 1 else ''} of {physical_cores()}, {capability}"
+    return [*findings, Finding("device", chosen)]
+
+
+def _model(settings: Settings, paths: Paths) -> Finding:
+    name = settings.model.name
+    try:
+        model = fetch.cached(name, paths)
+    except ModelError as error:
+        return Finding("model", str(error), wrong=True)
+    if model is None:
+        return Finding("model", f"{name} is not on this machine yet; fetch it with `intract-lsp models pull`.", True)
+    return Finding("model", f"{model.name}, {mebibytes(model.size_bytes)}, from {model.source}")
+
+
+def _free(paths: Paths) -> int:
+    directory = paths.models
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free

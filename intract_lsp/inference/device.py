@@ -1,0 +1,86 @@
+"""Where and in which number format a model runs, chosen by what the machine computes fastest. Imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from intract_lsp.completion.generation import PromptBudget
+from intract_lsp.errors import ModelError
+
+CPU_BUDGET = PromptBudget(512, 128)
+GPU_BUDGET = PromptBudget(2048, 512)
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A device with a number format, and why."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def precision(self) -> str:
+        """The number format as the settings spell it."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def budget(self) -> PromptBudget:
+        """The default prompt budget on this device."""
+        return CPU_BUDGET if self.device.type == "cpu" else GPU_BUDGET
+
+
+def choose_placement(device: str, precision: str) -> Placement:
+    """Choose by the settings, ``auto`` meaning the fastest that this machine has.
+
+    Raises ``ModelError`` where a device is asked for that is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name, there in available.items() if there)
+    elif not available[device]:
+        raise ModelError(f"There is no {device} device that torch can use here; set model.device to auto.")
+    dtype, reason = _fastest(device)
+    if precision != "auto":
+        dtype, reason = PRECISIONS[precision], "as set"
+    return Placement(torch.device(device), dtype, reason)
+
+
+def _fastest(device: str) -> tuple[torch.dtype, str]:
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return torch.bfloat16, "the GPU computes bfloat16"
+        return torch.float16, "the GPU computes float16, not bfloat16"
+    if device == "mps":
+        return torch.float16, "Metal computes float16"
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
+        return torch.bfloat16, "the CPU has bfloat16 instructions"
+    return torch.float32, "the CPU has no bfloat16 instructions"
+
+
+def physical_cores() -> int:
+    """Return the number of physical cores this process may use, at least one."""
+    try:
+        allowed = len(psutil.Process().cpu_affinity())
+    except AttributeError:  # not on macOS
+        allowed = psutil.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def check_memory(needed: int, placement: Placement, model: str) -> None:
+    """Refuse, with the numbers, to load what does not fit: ``needed`` bytes of weights and working memory."""
+    if placement.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(placement.device)
+    else:
+        free = psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"{model} needs {needed >> 20} MiB on the {placement.device.type} and {free >> 20} MiB are free: "
+            "close other programs or choose a smaller model (`intract-lsp models list`)."
+        )

@@ -1,0 +1,98 @@
+"""The seam between the pipeline and whatever runs a model. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from intract_lsp.completion.context import CompletionContext
+from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptBudget
+
+
+class EngineState(str, Enum):
+    """Where the engine stands; each change is logged and sent to the editor."""
+
+    ABSENT = "absent"
+    """No model has been asked for."""
+    LOADING = "loading"
+    """A model is being fetched, converted or loaded."""
+    READY = "ready"
+    BUSY = "busy"
+    """A generation is running."""
+    FAILED = "failed"
+    """The last load failed; ``EngineStatus.message`` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """One notification's worth of the engine's state."""
+
+    state: EngineState
+    model: str = ""
+    message: str = ""
+    """For people: what is being done, or what went wrong and what to do."""
+    fraction: float | None = None
+    """Progress of the present step in 0..1, where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What was loaded, for status, ``doctor`` and results."""
+
+    name: str
+    fim_format: str
+    device: str
+    precision: str
+    parameters: int
+    threads: int
+    budget: PromptBudget
+    """Default prompt budget on this device."""
+    notes: tuple[str, ...] = ()
+    """Sentences the user should see once, such as "no FIM sentinels: left-to-right only"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """What to load and how; fields as in the settings' ``model`` section."""
+
+    model: str
+    """A catalogue name, a path, or ``auto``."""
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+
+
+ReportProgress = Callable[[str, float | None], None]
+"""Called with a short sentence and the fraction done, from the engine's thread."""
+
+
+class CompletionEngine(Protocol):
+    """Runs one model. Every method is called from the one thread that owns the engine."""
+
+    def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
+        """Load a model in place of the one loaded before.
+
+        Raises ``ModelError`` with a sentence for the user; the engine is then without a model.
+        """
+
+    def generate(
+        self,
+        context: CompletionContext,
+        budget: PromptBudget | None,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
+    ) -> Generation:
+        """Complete at the context's cursor, greedily.
+
+        ``budget`` of ``None`` means the model card's. ``on_text`` gets the whole text so far after each step. The
+        token and the deadline are read at least once a step, and between pieces of the prefill.
+        """
+
+    def forget(self) -> None:
+        """Drop the KV cache, so that the next generation starts cold."""
+
+    def unload(self) -> None:
+        """Free the model's memory; a later ``load`` may follow."""

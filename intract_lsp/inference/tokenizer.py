@@ -1,0 +1,98 @@
+"""A tokenizer loaded from a model directory: text to ids and back, exactly, without anything added or stripped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from intract_lsp.errors import ModelError
+
+_CONTROL = re.compile(
+    r"[|｜]|^<fim_|^</?s>$|^▁<|^<(?:repo_name|file_sep|reponame|filename|bos|eos|pad|unk)>$|^\[[A-Z_]+\]$"
+)
+"""Spellings of control tokens. Some models mark them as ordinary added tokens (Qwen), others have ordinary words among
+the added tokens (Gemma's HTML tags), so neither flag is enough alone."""
+
+
+class TextTokenizer:
+    """Wraps a ``tokenizers`` tokenizer for prompts and for decoding token by token."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder().values()
+        self.control_tokens = frozenset(
+            token.content for token in added if token.special or _CONTROL.search(token.content)
+        )
+        self._anchor = self.encode("x")
+        self._anchor_length = len(self._tokenizer.decode(self._anchor, skip_special_tokens=False))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text`` alone."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of one token of the vocabulary, or ``None``."""
+        id_: int | None = self._tokenizer.token_to_id(token)
+        return id_
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text that ``ids`` add to a text before them; a character not yet complete is left out.
+
+        Decoding behind an anchor keeps a leading space, which some decoders drop at a text's start.
+        """
+        text: str = self._tokenizer.decode([*self._anchor, *ids], skip_special_tokens=False)
+        return text[self._anchor_length :].rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def load_tokenizer(directory: Path) -> TextTokenizer:
+    """Load the tokenizer of a model directory.
+
+    Reads ``tokenizer.json``; where there is only an older form, transformers converts it. Raises ``ModelError``.
+    """
+    path = directory / "tokenizer.json"
+    try:
+        if path.is_file():
+            return TextTokenizer(Tokenizer.from_str(_without_dummy_space(path.read_text(encoding="utf-8"))))
+        from transformers import AutoTokenizer
+
+        converted = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        return TextTokenizer(Tokenizer.from_str(_without_dummy_space(converted.backend_tokenizer.to_str())))
+    except Exception as error:
+        raise ModelError(f"The tokenizer in {directory} cannot be read ({error}); pull the model again.") from error
+
+
+def _without_dummy_space(source: str) -> str:
+    """Remove the space that SentencePiece tokenizers put before a text and strip again when decoding.
+
+    A prompt is encoded in pieces between sentinels: a space before each piece would be text the user did not write.
+    """
+    tree: dict[str, Any] = json.loads(source)
+    tree["normalizer"] = _drop(tree.get("normalizer"), "normalizers", lambda part: part.get("type") == "Prepend")
+    tree["decoder"] = _drop(
+        tree.get("decoder"), "decoders", lambda part: part.get("type") == "Strip" and part.get("start", 0) > 0
+    )
+    for part in _parts(tree.get("pre_tokenizer"), "pretokenizers"):
+        if part.get("type") == "Metaspace":
+            part["prepend_scheme"] = "never"
+            part.pop("add_prefix_space", None)
+    return json.dumps(tree, ensure_ascii=False)
+
+
+def _parts(node: Any, key: str) -> list[dict[str, Any]]:
+    if not isinstance(node, dict):
+        return []
+    return list(node.get(key, [])) if node.get("type") == "Sequence" else [node]
+
+
+def _drop(node: Any, key: str, unwanted: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    if node.get("type") == "Sequence":
+        return {**node, key: [part for part in node.get(key, []) if not unwanted(part)]}
+    return None if unwanted(node) else node

@@ -1,0 +1,251 @@
+"""A model in this process, through torch and transformers: loading, the decode loop, KV reuse.
+
+Knows nothing of LSP, documents or settings files. One thread calls it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from intract_lsp.completion.context import CompletionContext
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.prompt import FimFormat, PromptSource, end_ids, render, resolve_format
+from intract_lsp.errors import ModelError
+from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
+
+PREFILL_STEP = 64
+"""Prompt tokens computed between two looks at the cancel token: about a fifth of a second for 0.5B on two cores."""
+
+WORKING_MEMORY = 400 << 20
+"""Bytes beside the weights: torch itself, activations, the KV cache of one prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model lies and what is known of it."""
+
+    name: str
+    directory: Path
+    """With ``config.json``, safetensors and a tokenizer."""
+    fim_family: str = ""
+    """Key of the FIM format; empty = by the tokenizer's tokens."""
+
+
+Resolve = Callable[[str, ReportProgress, CancelToken], ModelFiles]
+"""Finds a model by name, fetching it first where it is not on this machine; raises ``ModelError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    model: Any
+    """A transformers causal language model in eval mode."""
+    tokenizer: TextTokenizer
+    fim: FimFormat
+    end_ids: frozenset[int]
+    card: ModelCard
+    cache: Any
+    """A ``PrefixCache``."""
+    device: Any
+
+
+class TorchEngine:
+    """Greedy completion with a transformers model; keys and values of the last prompt are kept."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._loaded: _Loaded | None = None
+
+    def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
+        """Find, check and load a model; see ``CompletionEngine.load``."""
+        self.unload()
+        files = self._resolve(order.model, report, token)
+        report("Starting torch", None)
+        # Imported here, on the thread that owns the model: the server has answered `initialize` long before.
+        import torch
+
+        from intract_lsp.inference.device import check_memory, choose_placement, physical_cores
+        from intract_lsp.inference.kv_cache import PrefixCache
+
+        placement = choose_placement(order.device, order.precision)
+        parameters = _count_parameters(files.directory)
+        check_memory(parameters * placement.dtype.itemsize + WORKING_MEMORY, placement, files.name)
+        threads = order.threads or physical_cores()
+        torch.set_num_threads(threads)
+        report(f"Loading {files.name}", None)
+        network = _load_network(files.directory, placement.dtype, placement.device)
+        tokenizer = load_tokenizer(files.directory)
+        fim, note = resolve_format(files.fim_family, tokenizer)
+        card = ModelCard(
+            name=files.name,
+            fim_format=fim.name,
+            device=placement.device.type,
+            precision=placement.precision,
+            parameters=parameters,
+            threads=threads,
+            budget=placement.budget,
+            notes=(note,) if note else (),
+        )
+        ends = end_ids(fim, tokenizer) | _configured_ends(network)
+        self._loaded = _Loaded(network, tokenizer, fim, ends, card, PrefixCache(), placement.device)
+        report("Warming up", None)
+        self._warm_up()
+        return card
+
+    def generate(
+        self,
+        context: CompletionContext,
+        budget: PromptBudget | None,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
+    ) -> Generation:
+        """Render the prompt, compute what the KV cache lacks of it, and decode greedily."""
+        loaded = self._loaded
+        if loaded is None:
+            raise ModelError("No model is loaded.")
+        began = time.monotonic()
+        source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
+        prompt = render(loaded.fim, source, budget or loaded.card.budget, loaded.tokenizer)
+        tokenized = time.monotonic()
+        reused = loaded.cache.reuse(prompt.ids)
+        next_id = self._prefill(loaded, prompt.ids[reused:], token)
+        prefilled = time.monotonic()
+        text, ids, finish = self._decode(loaded, next_id, limits, token, on_text)
+        return Generation(
+            text=text,
+            finish=finish,
+            prompt_tokens=len(prompt.ids),
+            reused_tokens=reused,
+            token_ids=ids,
+            tokenize_ms=(tokenized - began) * 1000,
+            prefill_ms=(prefilled - tokenized) * 1000,
+            decode_ms=(time.monotonic() - prefilled) * 1000,
+        )
+
+    def forget(self) -> None:
+        """Drop the KV cache."""
+        if self._loaded is not None:
+            self._loaded.cache.clear()
+
+    def unload(self) -> None:
+        """Free the model."""
+        if self._loaded is None:
+            return
+        on_gpu = self._loaded.card.device == "cuda"
+        self._loaded = None
+        if on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _warm_up(self) -> None:
+        """Run one step of each shape, so that the first keystroke does not pay for torch's own set-up."""
+        loaded = self._loaded
+        assert loaded is not None
+        ids = loaded.tokenizer.encode("def warm_up():\n")
+        first = self._step(loaded, ids)
+        self._step(loaded, [first])
+        loaded.cache.clear()
+
+    def _prefill(self, loaded: _Loaded, ids: tuple[int, ...], token: CancelToken) -> int | None:
+        """Compute ``ids`` piece by piece and return the first decoded token, or ``None`` when cancelled before that."""
+        next_id = None
+        for start in range(0, len(ids), PREFILL_STEP):
+            if token.cancelled:
+                return None
+            next_id = self._step(loaded, list(ids[start : start + PREFILL_STEP]))
+        return next_id
+
+    def _decode(
+        self, loaded: _Loaded, next_id: int | None, limits: Limits, token: CancelToken, on_text: Callable[[str], None]
+    ) -> tuple[str, tuple[int, ...], Finish]:
+        """Decode from ``next_id`` on; ``None`` means that the prefill was cancelled."""
+        ids: list[int] = []
+        text = ""
+        if next_id is None:
+            return text, (), Finish.CANCELLED
+        while True:
+            if next_id in loaded.end_ids:
+                return text, tuple(ids), Finish.END
+            ids.append(next_id)
+            text = loaded.tokenizer.decode(ids)
+            on_text(text)
+            keep = limits.stop(text)
+            if keep is not None:
+                return text[:keep], tuple(ids), Finish.STOP
+            if len(ids) >= limits.max_tokens:
+                return text, tuple(ids), Finish.LENGTH
+            if token.cancelled:
+                return text, tuple(ids), Finish.CANCELLED
+            if time.monotonic() >= limits.deadline:
+                return text, tuple(ids), Finish.DEADLINE
+            next_id = self._step(loaded, [next_id])
+
+    def _step(self, loaded: _Loaded, ids: list[int]) -> int:
+        """Append ``ids`` to the cache and return the most likely next token."""
+        import torch
+
+        with torch.inference_mode():
+            output = loaded.model(
+                torch.tensor([ids], device=loaded.device),  # (1, len(ids)), int64
+                past_key_values=loaded.cache.layers,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            best = int(output.logits[0, -1].argmax())  # logits: (1, 1, vocabulary)
+        loaded.cache.extend(ids)
+        return best
+
+
+def _load_network(directory: Path, dtype: Any, device: Any) -> Any:
+    """Load the weights. Raises ``ModelError`` for a broken or unknown model, with the reason."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"The model in {directory} cannot be loaded ({first_line}); pull it again.") from error
+    return network.to(device).eval()
+
+
+def _configured_ends(network: Any) -> frozenset[int]:
+    """Return the end tokens that the model's own configuration names."""
+    configured = network.config.eos_token_id
+    if configured is None:
+        return frozenset()
+    return frozenset([configured] if isinstance(configured, int) else configured)
+
+
+def _count_parameters(directory: Path) -> int:
+    """Return the number of weights in a directory's safetensors, read from their headers alone."""
+    import math
+
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as weights:
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged ({error}); remove the model and pull it again.") from error
+    if total == 0:
+        raise ModelError(f"{directory} holds no safetensors weights; choose a model directory or pull a model.")
+    return total

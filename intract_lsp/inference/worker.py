@@ -1,0 +1,235 @@
+"""The thread that owns the model. Others leave messages; of one document only the newest request stays queued."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from intract_lsp.completion.context import CompletionContext
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.request import RejectReason
+from intract_lsp.errors import IntractError, ModelError
+from intract_lsp.inference.engine import CompletionEngine, EngineState, EngineStatus, LoadOrder, ModelCard
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    order: LoadOrder
+    token: CancelToken
+    future: Future[ModelCard]
+
+
+@dataclass(frozen=True, slots=True)
+class _Generate:
+    key: str
+    context: CompletionContext
+    budget: PromptBudget | None
+    limits: Limits
+    token: CancelToken
+    on_text: Callable[[str], None]
+    future: Future[Generation]
+    queued_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Forget:
+    future: Future[None]
+
+
+_Message = _Load | _Generate | _Forget
+
+
+class InferenceWorker:
+    """Runs an engine on a thread of its own; every public method may be called from any thread and returns at once."""
+
+    def __init__(self, engine: CompletionEngine) -> None:
+        self._engine = engine
+        self._inbox: deque[_Message] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._loading: CancelToken | None = None
+        self._running: CancelToken | None = None
+        self._status = EngineStatus(EngineState.ABSENT)
+        self._thread = threading.Thread(target=self._run, name="intract-inference", daemon=True)
+        self.on_status: Callable[[EngineStatus], None] = lambda status: None
+        """Called on the worker's thread with each change of state."""
+        self.card: ModelCard | None = None
+        """What is loaded; ``None`` while nothing is."""
+
+    @property
+    def status(self) -> EngineStatus:
+        """The present state."""
+        return self._status
+
+    @property
+    def model_key(self) -> str:
+        """The loaded model's name and number format, or an empty string."""
+        card = self.card
+        return f"{card.name}@{card.precision}" if card else ""
+
+    def unavailable(self) -> RejectReason | None:
+        """Return why no text can be had at present, or ``None``."""
+        if self.card is not None:
+            return None
+        return {
+            EngineState.LOADING: RejectReason.LOADING,
+            EngineState.FAILED: RejectReason.MODEL_FAILED,
+        }.get(self._status.state, RejectReason.NO_MODEL)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Cancel what runs, drop what waits, and wait for the thread to end, at most ``timeout`` seconds."""
+        with self._wake:
+            self._stopping = True
+            for message in self._inbox:
+                message.future.cancel()
+            self._inbox.clear()
+            for token in (self._loading, self._running):
+                if token is not None:
+                    token.cancel()
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def load(self, order: LoadOrder) -> Future[ModelCard]:
+        """Load a model in place of the present one; a load that is under way is cancelled."""
+        message = _Load(order, CancelToken(), Future())
+        with self._wake:
+            if self._loading is not None:
+                self._loading.cancel()
+            for waiting in [m for m in self._inbox if isinstance(m, _Load)]:
+                self._inbox.remove(waiting)
+                waiting.future.cancel()
+            self._put(message)
+        return message.future
+
+    def cancel_load(self) -> None:
+        """Stop the load that is under way, if any; what it has fetched is kept for the next one."""
+        with self._wake:
+            if self._loading is not None:
+                self._loading.cancel()
+
+    def submit(
+        self,
+        key: str,
+        context: CompletionContext,
+        budget: PromptBudget | None,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
+    ) -> Future[Generation]:
+        """Queue a generation; see ``Generator.submit``. Its future fails with ``ModelError`` without a model."""
+        message = _Generate(key, context, budget, limits, token, on_text, Future(), time.monotonic())
+        with self._wake:
+            for waiting in [m for m in self._inbox if isinstance(m, _Generate) and m.key == key]:
+                self._inbox.remove(waiting)
+                if waiting.future.set_running_or_notify_cancel():
+                    waiting.future.set_result(Generation("", Finish.CANCELLED))
+            self._put(message)
+        return message.future
+
+    def forget(self) -> Future[None]:
+        """Drop the KV cache, so that the next generation starts cold."""
+        message = _Forget(Future())
+        with self._wake:
+            self._put(message)
+        return message.future
+
+    def _put(self, message: _Message) -> None:
+        if self._stopping:
+            message.future.cancel()
+            return
+        self._inbox.append(message)
+        self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._inbox and not self._stopping:
+                    self._wake.wait()
+                if self._stopping:
+                    break
+                message = self._inbox.popleft()
+                if isinstance(message, _Load):
+                    self._loading = message.token
+                elif isinstance(message, _Generate):
+                    self._running = message.token
+            if not message.future.set_running_or_notify_cancel():
+                continue
+            if isinstance(message, _Load):
+                self._load(message)
+            elif isinstance(message, _Generate):
+                self._generate(message)
+            else:
+                self._engine.forget()
+                message.future.set_result(None)
+        self._engine.unload()
+
+    def _load(self, message: _Load) -> None:
+        self.card = None
+        self._report(EngineStatus(EngineState.LOADING, message.order.model, "Loading the model"))
+
+        def report(sentence: str, fraction: float | None) -> None:
+            self._report(EngineStatus(EngineState.LOADING, message.order.model, sentence, fraction))
+
+        try:
+            card = self._engine.load(message.order, report, message.token)
+        except IntractError as error:
+            self._fail(message, error)
+        except Exception as error:  # a load that breaks must leave the server serving
+            log.exception("loading %s failed", message.order.model)
+            self._fail(
+                message, ModelError(f"{message.order.model} could not be loaded ({type(error).__name__}: {error}).")
+            )
+        else:
+            self.card = card
+            self._report(EngineStatus(EngineState.READY, card.name, " ".join(card.notes)))
+            message.future.set_result(card)
+        finally:
+            with self._wake:
+                self._loading = None
+
+    def _fail(self, message: _Load, error: IntractError) -> None:
+        state = EngineState.ABSENT if message.token.cancelled else EngineState.FAILED
+        self._report(EngineStatus(state, message.order.model, str(error)))
+        message.future.set_exception(error)
+
+    def _generate(self, message: _Generate) -> None:
+        queue_ms = (time.monotonic() - message.queued_at) * 1000
+        if message.token.cancelled:
+            message.future.set_result(Generation("", Finish.CANCELLED, queue_ms=queue_ms))
+            return
+        if self.card is None:
+            message.future.set_exception(ModelError("No model is loaded."))
+            return
+        idle = self._status
+        self._report(replace(idle, state=EngineState.BUSY))
+        try:
+            generation = self._engine.generate(
+                message.context, message.budget, message.limits, message.token, message.on_text
+            )
+        except Exception as error:  # noqa: BLE001 - the request fails with it, the thread must not
+            self._engine.forget()
+            message.future.set_exception(error)
+        else:
+            message.future.set_result(replace(generation, queue_ms=queue_ms))
+        finally:
+            with self._wake:
+                self._running = None
+            self._report(idle)
+
+    def _report(self, status: EngineStatus) -> None:
+        if status.state is not self._status.state and EngineState.BUSY not in (status.state, self._status.state):
+            log.info("engine %s %s %s", status.state.value, status.model, status.message)
+        self._status = status
+        self.on_status(status)

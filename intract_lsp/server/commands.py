@@ -1,0 +1,139 @@
+"""The commands an editor can run through ``workspace/executeCommand``: each takes an object or none, returns one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pygls.exceptions import JsonRpcInvalidParams
+from pygls.lsp.server import LanguageServer
+
+from intract_lsp.app import App
+from intract_lsp.completion.service import Answered
+from intract_lsp.errors import ModelError
+from intract_lsp.models import catalog, store
+from intract_lsp.server.convert import ACCEPTED_COMMAND
+from intract_lsp.server.status import StatusPublisher, status_values
+
+Arguments = dict[str, Any]
+Command = Callable[[Arguments], dict[str, Any]]
+
+
+def register(server: LanguageServer, app: App, publisher: StatusPublisher) -> None:
+    """Announce every command of ``commands`` and route its calls."""
+    for name, command in commands(app, publisher).items():
+        server.command(name)(_route(command))
+
+
+def commands(app: App, publisher: StatusPublisher) -> dict[str, Command]:
+    """Return all commands by name."""
+
+    def status(arguments: Arguments) -> dict[str, Any]:
+        return status_values(app)
+
+    def why(arguments: Arguments) -> dict[str, Any]:
+        uri = arguments.get("uri")
+        answered = next((a for a in reversed(app.service.history) if uri in (None, a.uri)), None)
+        if answered is None:
+            return {"message": "No completion has been asked for yet.", "suggestion": False}
+        return _explain(answered)
+
+    def toggle(arguments: Arguments) -> dict[str, Any]:
+        enabled = arguments.get("enabled", not app.settings.current.completion.enabled)
+        if not isinstance(enabled, bool):
+            raise JsonRpcInvalidParams('intract.toggle takes {"enabled": true} or {"enabled": false}, or nothing.')
+        _put_session(app, "completion", "enabled", enabled)
+        publisher.publish()
+        return {"enabled": enabled, "message": f"Completions are {'on' if enabled else 'off'}."}
+
+    def select_model(arguments: Arguments) -> dict[str, Any]:
+        name = arguments.get("name")
+        if name is None:
+            return {"models": _models(app), "current": app.worker.status.model}
+        if not isinstance(name, str) or not name:
+            raise JsonRpcInvalidParams('intract.selectModel takes {"name": MODEL}, or nothing to list the models.')
+        try:
+            known = name == "auto" or store.locate(name, app.paths) is not None or catalog.find(name) is not None
+        except ModelError as error:
+            raise JsonRpcInvalidParams(str(error)) from error
+        if known:
+            _put_session(app, "model", "name", name)
+            if app.worker.card is None or app.worker.card.name != name:
+                app.load_model()
+        return {"message": f"Loading {name}."}
+
+    def clear_cache(arguments: Arguments) -> dict[str, Any]:
+        app.service.clear_cache()
+        app.worker.forget()
+        return {"message": "The cached suggestions and the model's KV cache are cleared."}
+
+    def accepted(arguments: Arguments) -> dict[str, Any]:
+        known = app.service.accept(str(arguments.get("id", "")))
+        publisher.publish()
+        return {"known": known}
+
+    return {
+        "intract.status": status,
+        "intract.why": why,
+        "intract.toggle": toggle,
+        "intract.selectModel": select_model,
+        "intract.clearCache": clear_cache,
+        ACCEPTED_COMMAND: accepted,
+    }
+
+
+def _route(command: Command) -> Callable[..., dict[str, Any]]:
+    def run(*arguments: Any) -> dict[str, Any]:
+        first = arguments[0] if arguments else {}
+        if not isinstance(first, dict):
+            raise JsonRpcInvalidParams("A command of intract takes one JSON object as its argument, or none.")
+        return command(first)
+
+    return run
+
+
+def _put_session(app: App, section: str, name: str, value: object) -> None:
+    before = app.settings.current
+    values = app.settings.values("session")
+    app.settings.put("session", "session", {**values, section: {**values.get(section, {}), name: value}})
+    app.apply(before)
+
+
+def _explain(answered: Answered) -> dict[str, Any]:
+    result = answered.result
+    reason = result.reject_reason
+    message = "A suggestion was shown." if reason is None else reason.sentence
+    return {
+        "uri": answered.uri,
+        "suggestion": result.suggestion is not None,
+        "source": result.suggestion.source.value if result.suggestion else None,
+        "reason": reason.value if reason is not None else None,
+        "message": message,
+        "timings": result.timings.milliseconds(),
+        "promptTokens": result.timings.prompt_tokens,
+        "reusedTokens": result.timings.reused_tokens,
+        "generatedTokens": result.timings.generated_tokens,
+        "model": result.model,
+    }
+
+
+def _models(app: App) -> list[dict[str, Any]]:
+    local = {model.name: model for model in store.installed(app.paths)}
+    listed = [
+        {
+            "name": spec.name,
+            "installed": spec.name in local,
+            "downloadBytes": spec.download_bytes,
+            "memoryBytes": spec.memory_bytes("bfloat16"),
+            "licence": spec.licence,
+            "fim": spec.fim_family,
+        }
+        for spec in catalog.CATALOG
+    ]
+    known = {spec.name for spec in catalog.CATALOG}
+    own = [
+        {"name": model.name, "installed": True, "downloadBytes": 0, "fim": model.fim_family}
+        for model in local.values()
+        if model.name not in known
+    ]
+    return listed + own

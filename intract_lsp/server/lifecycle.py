@@ -1,0 +1,163 @@
+"""From ``initialize`` to ``exit``, and the settings that come with it and later."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+from pygls.uris import to_fs_path
+
+from intract_lsp.app import App
+from intract_lsp.server.documents import Documents
+from intract_lsp.server.inline_completion import handler
+from intract_lsp.server.status import StatusPublisher
+from intract_lsp.settings import WORKSPACE_FILE, read_layer
+
+log = logging.getLogger(__name__)
+
+SECTION = "intract"
+"""Name of our section in the editor's settings."""
+
+CLIENT_WAITS = {"neovim": 0.2}
+"""Seconds that an editor waits for further keystrokes before it asks, by the first word of its name."""
+
+REGISTRATION = "intract-inline-completion"
+
+
+class Lifecycle:
+    """Reacts to the session's events; the state of the session itself is pygls'."""
+
+    def __init__(
+        self,
+        server: LanguageServer,
+        app: App,
+        documents: Documents,
+        publisher: StatusPublisher,
+        problems: list[str],
+    ) -> None:
+        self._server = server
+        self._app = app
+        self._documents = documents
+        self._publisher = publisher
+        self._problems = list(problems)
+        self._dynamic = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def register(self) -> None:
+        """Take the session's events. pygls sets attributes on what it registers, so bound methods cannot be."""
+        feature = self._server.feature
+
+        @feature(types.INITIALIZE)
+        def initialize(params: types.InitializeParams) -> None:
+            self._initialize(params)
+
+        @feature(types.INITIALIZED)
+        def initialized(params: types.InitializedParams) -> None:
+            self._initialized()
+
+        @feature(types.SHUTDOWN)
+        def shutdown(params: None) -> None:
+            self._app.worker.cancel_load()
+
+        @feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
+        def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
+            self._did_change_configuration(params)
+
+    def _initialize(self, params: types.InitializeParams) -> None:
+        inline = params.capabilities.text_document and params.capabilities.text_document.inline_completion
+        self._dynamic = bool(inline and inline.dynamic_registration)
+        # Announced in one way only: statically, or later through client/registerCapability.
+        options = None if self._dynamic else types.InlineCompletionOptions()
+        inline_completion = handler(self._app, self._documents, self._folders)
+        self._server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
+        before = self._app.settings.current
+        folders = self._folders()
+        if folders and (root := to_fs_path(folders[0])) is not None:
+            source, values = read_layer(Path(root) / WORKSPACE_FILE, self._problems)
+            self._problems += self._app.settings.put("workspace file", source, values)
+        self._take_client_settings(params.initialization_options, "initializationOptions")
+        self._app.apply(before)
+        client = params.client_info.name.split()[0].lower() if params.client_info and params.client_info.name else ""
+        self._app.service.debounce.client_wait = CLIENT_WAITS.get(client, 0.0)
+
+    def _initialized(self) -> None:
+        self._publisher.start(asyncio.get_running_loop())
+        self._app.worker.start()
+        self._app.load_model()
+        self._show_problems()
+        if self._dynamic:
+            self._spawn(self._register_dynamically())
+
+    def _did_change_configuration(self, params: types.DidChangeConfigurationParams) -> None:
+        before = self._app.settings.current
+        settings = params.settings
+        if isinstance(settings, Mapping) and SECTION in settings:
+            settings = settings[SECTION]
+        if settings is not None:
+            self._take_client_settings(settings, "the editor's settings")
+            self._after_change(before)
+        elif _supports_configuration(self._server.client_capabilities):
+            self._spawn(self._pull_configuration())
+
+    async def _pull_configuration(self) -> None:
+        """Ask for our section: clients without push send the notification empty."""
+        before = self._app.settings.current
+        items = [types.ConfigurationItem(section=SECTION)]
+        answer = await self._server.workspace_configuration_async(types.ConfigurationParams(items=items))
+        if answer and answer[0] is not None:
+            self._take_client_settings(answer[0], "the editor's settings")
+            self._after_change(before)
+
+    def _after_change(self, before: Any) -> None:
+        self._app.apply(before)
+        self._publisher.publish()
+        self._show_problems()
+
+    def _take_client_settings(self, values: object, source: str) -> None:
+        if values is None:
+            return
+        if not isinstance(values, Mapping):
+            self._problems.append(f'{source} must be an object of sections such as {{"model": {{...}}}}.')
+            return
+        self._problems += self._app.settings.put("client", source, values)
+
+    def _show_problems(self) -> None:
+        for problem in self._problems:
+            log.warning("settings: %s", problem)
+        if self._problems:
+            message = "intract settings: " + " ".join(self._problems)
+            self._server.window_show_message(types.ShowMessageParams(types.MessageType.Warning, message))
+        self._problems = []
+
+    async def _register_dynamically(self) -> None:
+        options = {"documentSelector": [{"pattern": "**"}, {"scheme": "untitled"}]}
+        registration = types.Registration(REGISTRATION, types.TEXT_DOCUMENT_INLINE_COMPLETION, options)
+        await self._server.client_register_capability_async(types.RegistrationParams([registration]))
+
+    def _folders(self) -> list[str]:
+        workspace = self._server.workspace
+        addresses = [folder.uri for folder in workspace.folders.values()]
+        return addresses or ([workspace.root_uri] if workspace.root_uri else [])
+
+    def _spawn(self, coroutine: Any) -> None:
+        async def run() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                try:
+                    await coroutine
+                except JsonRpcException as error:
+                    log.warning("the editor refused a request of ours: %s", error.message)
+
+        task = asyncio.ensure_future(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _supports_configuration(capabilities: types.ClientCapabilities) -> bool:
+    return bool(capabilities.workspace and capabilities.workspace.configuration)

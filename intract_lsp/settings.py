@@ -1,0 +1,226 @@
+"""Every setting: its name, default, help and range, in one place.
+
+The JSON schema, the editors' settings and the docs are made from these classes. Layers are merged in the order
+defaults < user file < workspace file < client options < command line; a value that cannot be used is named in a
+problem sentence and the layer below it holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+WORKSPACE_FILE = ".intract.toml"
+"""Settings of one workspace, at the root of its first folder."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSettings(_Section):
+    """Which model runs, and on what."""
+
+    name: str = Field(default="auto", min_length=1)
+    """A name from `intract-lsp models list`, a directory with safetensors and a tokenizer, or a GGUF file; `auto`
+    chooses by hardware."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs; `auto` takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; `auto` takes what the device computes fastest."""
+    threads: int = Field(default=0, ge=0, le=256)
+    """CPU threads for the model; 0 = one for each physical core."""
+    offline: bool = False
+    """Never fetch a model: only the local cache and local paths are used."""
+
+
+class CompletionSettings(_Section):
+    """When and how much to suggest."""
+
+    enabled: bool = True
+    """Switch all suggestions on or off."""
+    disabled_languages: tuple[str, ...] = ()
+    """Language identifiers without suggestions, such as `markdown`."""
+    multi_line: Literal["auto", "always", "never"] = "auto"
+    """Suggest several lines: by what stands around the cursor, at every line's end, or never."""
+    max_line_tokens: int = Field(default=64, ge=1, le=1024)
+    """Most tokens of a one-line suggestion."""
+    max_block_tokens: int = Field(default=160, ge=1, le=4096)
+    """Most tokens of a suggestion of several lines."""
+    prefix_tokens: int = Field(default=0, ge=0, le=32768)
+    """Tokens shown to the model before the cursor; 0 = 512 on a CPU, 2048 on a GPU."""
+    suffix_tokens: int = Field(default=0, ge=0, le=32768)
+    """Tokens shown to the model behind the cursor; 0 = 128 on a CPU, 512 on a GPU."""
+    deadline_ms: int = Field(default=8000, ge=50, le=120_000)
+    """Milliseconds after which a suggestion is shown as far as it got."""
+    debounce_ms: int = Field(default=-1, ge=-1, le=5000)
+    """Milliseconds without a further keystroke before the model runs; -1 = adapt to the typing."""
+    cache_kib: int = Field(default=4096, ge=0, le=1_048_576)
+    """Memory for past suggestions in KiB; 0 = keep none."""
+
+
+class LogSettings(_Section):
+    """What is written to the log: ids, sizes and timings, never code."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
+
+
+class Settings(_Section):
+    """All settings of intract-lsp."""
+
+    model: ModelSettings = ModelSettings()
+    """Which model runs, and on what."""
+    completion: CompletionSettings = CompletionSettings()
+    """When and how much to suggest."""
+    log: LogSettings = LogSettings()
+    """What is logged."""
+
+
+class SettingsStack:
+    """The layers of one running program, of which some may change: the settings are always those of all layers."""
+
+    ORDER = ("user file", "workspace file", "client", "command line", "session")
+    """Names of the layers, lowest first; ``session`` holds what the user switched by a command."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, Layer] = {}
+        self.current = Settings()
+        """The settings in force."""
+
+    def put(self, name: str, source: str, values: Mapping[str, Any]) -> list[str]:
+        """Set a layer and return the problems found in it, one sentence each; the rest of it holds all the same."""
+        problems: list[str] = []
+        self._layers[name] = (source, _usable(source, values, problems))
+        self.current, _ = merge_layers(self._layers[layer] for layer in self.ORDER if layer in self._layers)
+        return problems
+
+    def values(self, name: str) -> dict[str, Any]:
+        """Return a copy of one layer's usable values."""
+        _, values = self._layers.get(name, ("", {}))
+        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+    def layers(self) -> list[Layer]:
+        """Return the usable values of each layer, lowest first."""
+        return [self._layers[layer] for layer in self.ORDER if layer in self._layers]
+
+
+Layer = tuple[str, Mapping[str, Any]]
+"""Where values come from, for problem sentences, and the values as a nested mapping."""
+
+
+def merge_layers(layers: Iterable[Layer]) -> tuple[Settings, list[str]]:
+    """Merge layers, lowest first, and return the settings with every problem found, one sentence each."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for source, layer in layers:
+        usable = _usable(source, layer, problems)
+        _merge(values, usable)
+    return Settings.model_validate(values), problems
+
+
+def read_layer(path: Path, problems: list[str]) -> Layer:
+    """Read a TOML settings file; a missing file is an empty layer, a broken one adds a problem."""
+    try:
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return str(path), {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{path} cannot be read ({error}): its settings are ignored.")
+        return str(path), {}
+
+
+def layer_from_options(options: Iterable[str], problems: list[str]) -> dict[str, Any]:
+    """Turn ``section.name=value`` texts into a layer; values are read as TOML, else as plain strings."""
+    layer: dict[str, Any] = {}
+    for option in options:
+        name, separator, text = option.partition("=")
+        parts = name.strip().split(".")
+        if not separator or len(parts) != 2 or not all(parts):
+            problems.append(f"{option!r} is no setting; write section.name=value, such as model.threads=2.")
+            continue
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        layer.setdefault(parts[0], {})[parts[1]] = value
+    return layer
+
+
+def _usable(source: str, layer: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return a deep copy of ``layer`` without the values that do not validate on their own."""
+    usable = {key: dict(value) if isinstance(value, Mapping) else value for key, value in layer.items()}
+    while True:
+        try:
+            Settings.model_validate(usable)
+            return usable
+        except ValidationError as error:
+            for detail in error.errors():
+                location = [part for part in detail["loc"][:2] if isinstance(part, str)]
+                problems.append(_sentence(source, location, detail["type"], detail["msg"], detail["input"]))
+                _remove(usable, location)
+
+
+def _sentence(source: str, location: list[str], kind: str, message: str, value: object) -> str:
+    name = ".".join(location)
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(name, setting_names(), n=1, cutoff=0.5)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return f"{source}: there is no setting {name}{hint}."
+    shown = repr(value) if len(repr(value)) <= 60 else f"a {type(value).__name__}"
+    return f"{source}: {name} cannot be {shown}: {message[:1].lower()}{message[1:]}."
+
+
+def _remove(tree: dict[str, Any], location: list[str]) -> None:
+    branch: Any = tree
+    for part in location[:-1]:
+        branch = branch.get(part, {})
+    if isinstance(branch, dict):
+        branch.pop(location[-1], None)
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def setting_names() -> list[str]:
+    """Return every setting's dotted name, in the order of declaration."""
+    names: list[str] = []
+    for section, field in Settings.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names.extend(f"{section}.{name}" for name in annotation.model_fields)
+    return names
+
+
+def as_toml(settings: Settings) -> str:
+    """Return the settings in the settings file's form, each with its help as a comment."""
+    lines: list[str] = []
+    for section in type(settings).model_fields:
+        values: BaseModel = getattr(settings, section)
+        lines.append(f"[{section}]")
+        for name, field in type(values).model_fields.items():
+            lines.append(f"# {' '.join((field.description or '').split())}")
+            lines.append(f"{name} = {_toml_value(getattr(values, name))}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _toml_value(value: object) -> str:
+    """JSON's spelling of texts, numbers, truth values and lists is TOML's too."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -1,0 +1,141 @@
+"""Suggestions in Neovim's own inline-completion client, with the engine that suggests ``echo(LAST_WORD)``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Neovim
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "work" / "source.py"
+    path.parent.mkdir()
+    path.write_text("first = 1\nsecond = 2\n", encoding="utf-8")
+    return path
+
+
+def test_tab_accepts_the_ghost_text_and_the_server_hears_of_it(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gothird = second")
+    assert neovim.wait_ghost("echo(second)") == (2, 14, "echo(second)")
+    assert neovim.lines[2] == "third = second"
+    neovim.keys("<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "third = secondecho(second)"])
+    assert neovim.cursor == (3, 26)
+    accepted = neovim.wait(lambda: neovim.execute("intract.status")["accepted"] or None, "the acceptance to arrive")
+    assert accepted == 1
+    neovim.wait_written(source, b"first = 1\nsecond = 2\nthird = secondecho(second)\n")
+
+
+def test_nothing_is_offered_right_behind_an_accepted_suggestion(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gothird")
+    neovim.wait_ghost("echo(third)")
+    neovim.keys("<Tab>")
+    reason = neovim.wait(lambda: neovim.execute("intract.why").get("reason"), "the request after the acceptance")
+    assert reason == "after-accept"
+    assert neovim.ghost() is None
+
+
+def test_tab_without_a_suggestion_indents(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Go<Tab>x")
+    neovim.wait_lines(["first = 1", "second = 2", "    x"])
+
+
+def test_leaving_insert_mode_takes_the_ghost_text_away(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gothird")
+    neovim.wait_ghost("echo(third)")
+    neovim.keys("<Esc>")
+    neovim.wait(lambda: neovim.ghost() is None or None, "the ghost text to go")
+    assert neovim.lines[2] == "third"
+    assert neovim.execute("intract.status")["accepted"] == 0
+
+
+def test_accepting_while_typing_the_suggestion_keeps_the_text_whole(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gothird")
+    neovim.wait_ghost("echo(third)")
+    # In one go, so that Tab comes before the server could be asked again.
+    neovim.keys("ech<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "thirdecho(third)"])
+    assert neovim.cursor == (3, 16)
+
+
+def test_tab_after_typing_something_else_indents(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gothird")
+    neovim.wait_ghost("echo(third)")
+    neovim.keys("xy<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "thirdxy "])
+
+
+def test_tab_after_moving_to_another_line_leaves_the_first_line_alone(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gothird")
+    neovim.wait_ghost("echo(third)")
+    neovim.keys("<Up><Home><Tab>")
+    neovim.wait_lines(["first = 1", "    second = 2", "third"])
+
+
+def test_text_behind_the_cursor_stays(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Gocall()<Left>second")
+    assert neovim.wait_ghost("echo(second)") == (2, 11, "echo(second)")
+    neovim.keys("<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "call(secondecho(second))"])
+
+
+def test_positions_behind_emoji_and_combining_characters_are_right(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.keys("Go'👩‍💻 e\u0301 𝒳' + second")
+    line = "'👩‍💻 e\u0301 𝒳' + second"
+    assert neovim.wait_ghost("echo(second)") == (2, len(line.encode()), "echo(second)")
+    neovim.keys("<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", line + "echo(second)"])
+
+
+def test_line_ends_of_a_crlf_file_stay(neovim: Neovim, source: Path) -> None:
+    source.write_bytes(b"first = 1\r\nsecond = 2\r\n")
+    neovim.open(source)
+    neovim.keys("Gothird")
+    assert neovim.wait_ghost("echo(third)") == (2, 5, "echo(third)")
+    neovim.keys("<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "thirdecho(third)"])
+    neovim.wait_written(source, b"first = 1\r\nsecond = 2\r\nthirdecho(third)\r\n")
+
+
+def test_ghost_text_follows_the_item_selected_in_the_popup_menu(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    neovim.api.command("set completeopt=menuone")
+    neovim.keys("Gosec<C-n>")
+    neovim.wait(lambda: neovim.api.funcs.pumvisible() or None, "the popup menu")
+    assert neovim.wait_ghost("echo(second)") == (2, 6, "echo(second)")
+    neovim.keys("<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "secondecho(second)"])
+
+
+@pytest.mark.parametrize("name", ["main.rs", "notes.txt", "table.sql"])
+def test_every_kind_of_file_gets_suggestions(neovim: Neovim, source: Path, name: str) -> None:
+    other = source.with_name(name)
+    other.write_text("some words\n", encoding="utf-8")
+    neovim.open(other)
+    neovim.keys("Goother")
+    neovim.wait_ghost("echo(other)")
+
+
+def test_the_server_ends_with_the_editor(neovim: Neovim, source: Path) -> None:
+    neovim.open(source)
+    children = psutil.Process(neovim.api.funcs.getpid()).children(recursive=True)
+    assert any("intract_lsp" in child.cmdline() for child in children)
+    neovim.quit()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive

@@ -1,0 +1,60 @@
+"""Suggestions of the real 0.5B model in Neovim; its files come from `intract-lsp models pull`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Neovim
+
+MODEL = "qwen2.5-coder-0.5b"
+SOURCE = Path(__file__).resolve().parents[2] / "intract_lsp" / "paths.py"
+COMPLETE_LINE = "        root = Path(home).expanduser().absolute()"
+TYPED = "root = Path(home)"
+GHOST_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def model_path() -> str:
+    """Where the model lies in the user's own cache, which is found before the tests' own home hides it."""
+    command = [sys.executable, "-m", "intract_lsp", "models", "path", MODEL]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.fail(f"These tests need the model: run `intract-lsp models pull {MODEL}`. {found.stderr}", pytrace=False)
+    return found.stdout.strip()
+
+
+def test_ghost_text_of_the_real_model_is_accepted_into_the_file(
+    start_neovim: Callable[..., Neovim], model_path: str, tmp_path: Path
+) -> None:
+    original = SOURCE.read_text(encoding="utf-8").split("\n")
+    at = original.index(COMPLETE_LINE)
+    source = tmp_path / "work" / SOURCE.name
+    source.parent.mkdir()
+    source.write_text("\n".join(original[:at] + original[at + 1 :]), encoding="utf-8")
+
+    neovim = start_neovim(model={"name": model_path})
+    neovim.open(source)
+
+    def engine_state() -> dict[str, Any] | None:
+        engine = neovim.execute("intract.status")["engine"]
+        assert engine["state"] != "failed", engine["message"]
+        return engine if engine["state"] == "ready" else None
+
+    neovim.wait(engine_state, "the model to load", seconds=120)
+    neovim.keys(f":{at}<CR>o{TYPED}")
+    row, _, ghost = neovim.wait_ghost(seconds=GHOST_SECONDS)
+    assert row == at
+    neovim.keys("<Tab>")
+    completed = f"        {TYPED}{ghost}".split("\n")
+    neovim.wait_lines([*original[:at], *completed, *original[at + 1 : -1]])
+    accepted = neovim.wait(lambda: neovim.execute("intract.status")["accepted"] or None, "the acceptance to arrive")
+    assert accepted == 1
+    neovim.wait_written(source, "\n".join(neovim.lines).encode() + b"\n")
