@@ -12,6 +12,7 @@ from enum import Enum
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _LINE_END = re.compile(r"[\r\n]+\Z")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 class PositionEncoding(str, Enum):
@@ -109,6 +110,9 @@ class TextBuffer:
         if last < len(self._lines) and not changed.endswith("\n"):
             changed += self._lines[last]
             last += 1
+        # Halves of a character that two edits brought side by side are one character to the client.
+        if _PAIR.search(changed):
+            changed = changed.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         lines = split_lines(changed)
         if last < len(self._lines) and lines[-1] == "":
             lines.pop()

@@ -16,6 +16,7 @@ class CachedText:
     prefix: str
     suffix: str
     text: str
+    """Lines end with ``\\n``, whatever the document's do."""
     complete: bool
     """The model had nothing to add after the text, so that the position behind it needs no request of its own."""
 
@@ -94,16 +95,15 @@ class CompletionCache:
 
 def _rest(entry: CachedText, prefix: str, suffix: str) -> str | None:
     """Return the part of an entry's text behind what was typed since, ``None`` where the entry does not fit."""
-    typed_length = len(prefix) - len(entry.prefix)
-    if not 0 <= typed_length <= len(entry.text):
+    if not 0 <= len(prefix) - len(entry.prefix) <= 2 * len(entry.text):
         return None
-    if typed_length == len(entry.text) and not entry.complete:
-        return None
-    typed = prefix[len(entry.prefix) :]
+    typed = prefix[len(entry.prefix) :].replace("\r\n", "\n")
     if not entry.text.startswith(typed) or not prefix.startswith(entry.prefix):
         return None
+    if len(typed) == len(entry.text) and not entry.complete:
+        return None
     if suffix == entry.suffix or (typed and _auto_closed(suffix, entry.suffix)):
-        return entry.text[typed_length:]
+        return entry.text[len(typed) :]
     return None
 
 

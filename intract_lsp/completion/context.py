@@ -78,8 +78,8 @@ class CompletionContext:
 
     @cached_property
     def following_lines(self) -> list[str]:
-        """The lines below the cursor's line, without their ends."""
-        return re.split(r"\r\n|\r|\n", self.suffix)[1:]
+        """The next non-blank lines below the cursor's line, without white space at their ends."""
+        return _lines_below(self.suffix)
 
     @cached_property
     def indent(self) -> str:
@@ -146,7 +146,7 @@ def _extent(prefix: str, line_suffix: str, suffix: str, language_id: str, multi_
     previous = _last_non_blank_line(prefix)
     if previous is None:
         return Extent.LINE
-    following = next((text for text in re.split(r"\r\n|\r|\n", suffix)[1:] if text.strip()), "")
+    following = next(iter(_lines_below(suffix)), "")
     block_is_empty = len(following.expandtabs(4)) - len(following.expandtabs(4).lstrip()) < indent or not following
     opens_block = _BLOCK_OPENER.search(_strip_trailing_comment(previous, language_id)) is not None
     return Extent.BLOCK if opens_block or block_is_empty else Extent.LINE
@@ -159,6 +159,11 @@ def _is_word(character: str) -> bool:
 def _last_line(text: str) -> str:
     start = max(text.rfind("\n"), text.rfind("\r")) + 1
     return text[start:]
+
+
+def _lines_below(suffix: str) -> list[str]:
+    """Return the non-blank lines behind the first; no further than anyone looks, as documents may have megabytes."""
+    return [line.rstrip() for line in re.split(r"[\r\n]", suffix[:4096])[1:] if line.strip()]
 
 
 def _last_non_blank_line(prefix: str) -> str | None:

@@ -9,7 +9,7 @@ how it was loaded. Sources of the formats: the model cards and papers of Qwen2.5
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -213,6 +213,7 @@ def render(fim: FimFormat, source: PromptSource, budget: PromptBudget, tokenizer
     What one side leaves of its budget goes to the other. The prefix is cut at a line start that moves only every few
     lines while the user types on (see ``_prefix_start``), so that the KV cache of the earlier lines stays usable.
     """
+    source = replace(source, prefix=_plain_lines(source.prefix), suffix=_plain_lines(source.suffix))
     if fim.order is Order.LEFT_TO_RIGHT:
         prefix_budget, suffix_budget = budget.prefix + budget.suffix, 0
     else:
@@ -347,6 +348,11 @@ def _count(text: str, tokenizer: PromptTokenizer, at_most: int) -> int:
 
 def _tail(text: str, tokens: int) -> str:
     return text[-tokens * CHARACTERS_PER_TOKEN :] if tokens else ""
+
+
+def _plain_lines(text: str) -> str:
+    """Models were trained on line feeds; a carriage return before each costs a token and answers in kind."""
+    return text.replace("\r\n", "\n")
 
 
 def _well_formed(text: str) -> str:

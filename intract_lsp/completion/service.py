@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from traceback import format_tb
 from typing import Protocol
 
 from intract_lsp.completion import postprocess
@@ -31,6 +32,7 @@ from intract_lsp.completion.request import (
     Timings,
     TriggerKind,
 )
+from intract_lsp.completion.secret_files import holds_secrets
 from intract_lsp.completion.stop import stop_rule
 
 log = logging.getLogger(__name__)
@@ -112,7 +114,7 @@ class _Flight:
         """Return what was typed since this flight began, if its text may still begin with that; else ``None``."""
         if context.suffix != self.context.suffix or not context.prefix.startswith(self.context.prefix):
             return None
-        typed = context.prefix[len(self.context.prefix) :]
+        typed = context.prefix[len(self.context.prefix) :].replace("\r\n", "\n")
         return typed if _compatible(self.text, typed) else None
 
     def progress(self, text: str) -> None:
@@ -122,6 +124,8 @@ class _Flight:
 
 
 def _compatible(text: str, typed: str) -> bool:
+    """Whether a raw text, so far, may begin with what was typed once the filters have seen to its leading blanks."""
+    text, typed = text.lstrip(" \t"), typed.lstrip(" \t")
     return text.startswith(typed) or typed.startswith(text)
 
 
@@ -175,6 +179,7 @@ class CompletionService:
         except asyncio.CancelledError:
             if not ticket.superseded:
                 task.cancel()
+                self._record(request, CompletionResult(None, RejectReason.CANCELLED))
                 raise
             result = CompletionResult(None, RejectReason.SUPERSEDED)
         finally:
@@ -213,6 +218,8 @@ class CompletionService:
             return CompletionResult(None, RejectReason.DISABLED)
         if request.language_id in policy.disabled_languages:
             return CompletionResult(None, RejectReason.LANGUAGE_OFF)
+        if holds_secrets(request.path):
+            return CompletionResult(None, RejectReason.SECRET_FILE)
         context = build_context(request, policy.multi_line)
         if isinstance(context, RejectReason):
             return CompletionResult(None, context)
@@ -299,7 +306,8 @@ class CompletionService:
         try:
             generation = flight.future.result()
         except Exception as error:  # whatever the engine raised, the user gets a reason and the server goes on
-            log.exception("generation failed: %s", type(error).__name__)
+            # Where, but not with which words: an error's message may quote the document.
+            log.error("generation failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
             return CompletionResult(None, RejectReason.ENGINE_ERROR)
         timings = _timings(generation, flight, started)
         cleaned = flight.cleaned

@@ -162,7 +162,7 @@ def _assemble(
     except OSError as error:
         raise ModelError(f"{paths.models} cannot be created: {error.strerror or error}.") from error
     with _locked(name, paths, report, token):
-        here = store.locate(name, paths)
+        here = store.in_cache(name, paths)
         if here is not None:
             return here
         directory = store.partial(name, paths)

@@ -56,14 +56,32 @@ def locate(name: str, paths: Paths) -> InstalledModel | None:
     if is_path(name):
         path = user_path(name)
         if is_gguf(path):
-            return _in_cache(gguf_cache_name(path), paths)
+            return in_cache(gguf_cache_name(path), paths)
         check_directory(path)
         return InstalledModel(str(path), path, "", "path", "", _size(path))
     if _CACHE_NAME.fullmatch(name):
-        cached = _in_cache(name, paths)
+        cached = in_cache(name, paths)
         if cached is not None:
             return cached
-    return _in_cache(catalog.find(name).name, paths)
+    return in_cache(catalog.find(name).name, paths)
+
+
+def in_cache(name: str, paths: Paths) -> InstalledModel | None:
+    """Return the cached model of exactly this name; raises ``ModelError`` where its files are damaged."""
+    directory = paths.models / name
+    if not directory.is_dir():
+        return None
+    model = _read_manifest(directory)
+    try:
+        if model is None:
+            raise ModelError(f"{directory} has no {MANIFEST} of this version.")
+        check_directory(directory)
+    except ModelError as error:
+        raise ModelError(
+            f"The cached model {name} is damaged ({str(error).rstrip('.')}): "
+            f"run `intract-lsp models remove {name}`, then `intract-lsp models pull {name}`."
+        ) from error
+    return model
 
 
 def remove(name: str, paths: Paths) -> int:
@@ -145,23 +163,6 @@ def publish(model: InstalledModel, assembled: Path) -> InstalledModel:
     (assembled / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     assembled.replace(model.directory)
     return InstalledModel(model.name, model.directory, model.fim_family, model.source, model.sha256, size)
-
-
-def _in_cache(name: str, paths: Paths) -> InstalledModel | None:
-    directory = paths.models / name
-    if not directory.is_dir():
-        return None
-    model = _read_manifest(directory)
-    try:
-        if model is None:
-            raise ModelError(f"{directory} has no {MANIFEST} of this version.")
-        check_directory(directory)
-    except ModelError as error:
-        raise ModelError(
-            f"The cached model {name} is damaged ({str(error).rstrip('.')}): "
-            f"run `intract-lsp models remove {name}`, then `intract-lsp models pull {name}`."
-        ) from error
-    return model
 
 
 def _is_entry(directory: Path) -> bool:

@@ -6,6 +6,7 @@ pygls splits lines where the protocol does not (see ``text``) and copies the doc
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -37,9 +38,13 @@ class _Notebook:
 
 
 class Documents:
-    """What the editor has open. Used on the event loop only."""
+    """What the editor has open. Used on the event loop only.
 
-    def __init__(self) -> None:
+    ``closed`` is called with the address of each document that the editor closes.
+    """
+
+    def __init__(self, closed: Callable[[str], None]) -> None:
+        self._closed = closed
         self.encoding = PositionEncoding.UTF16
         self._documents: dict[str, Document] = {}
         self._notebooks: dict[str, _Notebook] = {}
@@ -58,7 +63,9 @@ class Documents:
 
     def close(self, uri: str) -> None:
         """Forget a document; one that is not open needs no forgetting."""
-        self._documents.pop(unquote(uri), None)
+        document = self._documents.pop(unquote(uri), None)
+        if document is not None:
+            self._closed(document.uri)
 
     def change(self, uri: str, version: int, changes: list[types.TextDocumentContentChangeEvent]) -> None:
         """Apply edits in their order. Edits of a document that is not open are dropped with a log line."""

@@ -45,7 +45,7 @@ def handler(app: App, documents: Documents, folders: Callable[[], list[str]]) ->
             repository=repository,
         )
         result = await app.service.complete(request)
-        if document.version != version and documents.get(document.uri) is document:
+        if document.version != version or documents.get(document.uri) is not document:
             app.service.note_refusal(document.uri, RejectReason.STALE)
             return None
         return _answer(result, document, place, popup)

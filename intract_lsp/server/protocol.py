@@ -6,7 +6,6 @@ pygls raises while it reads a malformed message, before anything knows the reque
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -17,51 +16,72 @@ from pygls.protocol import LanguageServerProtocol
 log = logging.getLogger(__name__)
 
 
+class _MalformedError(Exception):
+    """A message that is JSON but not one of the protocol's."""
+
+    def __init__(self, code: types.ErrorCodes, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class IntractProtocol(LanguageServerProtocol):
     """pygls' protocol with an answer for every message that asks for one."""
 
     _initialized = False
 
     def structure_message(self, data: dict[str, Any]) -> Any:
-        """Turn a JSON object into a message; one that is none is answered here and handled no further."""
-        try:
-            return super().structure_message(data)
-        except JsonRpcException:
-            method = data.get("method")
-            log.warning("malformed message %s", method if isinstance(method, str) else "without a method")
-            if "id" in data and "method" in data:
-                code = types.ErrorCodes.InvalidParams if isinstance(method, str) else types.ErrorCodes.InvalidRequest
-                self.answer_with_error(data["id"], code, f"The parameters of {method} are not of the protocol's form.")
-            return None
+        """Leave an object as it is: the JSON reader calls this for each object within a message too."""
+        return data
 
     def handle_message(self, message: Any) -> None:
-        """Dispatch a message, unless its time has not come or is over."""
-        if message is None:
-            return
-        if isinstance(message, (dict, list, str, int, float)):
+        """Give a message its type and dispatch it, unless its time has not come or is over."""
+        if not isinstance(message, dict) or not message.keys() & {"method", "result", "error"}:
             id_ = message.get("id") if isinstance(message, dict) else None
             self.answer_with_error(id_, types.ErrorCodes.InvalidRequest, "A message must be one JSON-RPC 2.0 object.")
             return
-        method = getattr(message, "method", None)
-        id_ = getattr(message, "id", None)
-        if method is not None and id_ is not None:
-            refusal = self._refusal(method)
-            if refusal is not None:
-                self.answer_with_error(id_, *refusal)
-                return
-        elif method is not None and not self._initialized and method != types.EXIT:
+        is_request = "method" in message and "id" in message
+        try:
+            typed = self._typed(message)
+        except _MalformedError as error:
+            log.warning("%s", error)
+            if is_request:
+                self.answer_with_error(message["id"], error.code, str(error))
             return
-        if method == types.INITIALIZE:
+        if is_request:
+            refusal = self._refusal(message["method"])
+            if refusal is not None:
+                self.answer_with_error(message["id"], *refusal)
+                return
+        elif "method" in message and not self._initialized and message["method"] != types.EXIT:
+            return
+        if message.get("method") == types.INITIALIZE:
             self._initialized = True
-        super().handle_message(message)
+        super().handle_message(typed)
+
+    def _typed(self, message: dict[str, Any]) -> Any:
+        """Return lsprotocol's object for a message; raises ``_MalformedError`` where it has none of the right form."""
+        method = message.get("method", "")
+        id_ = message.get("id", "")
+        has_usable_id = isinstance(id_, (int, str)) and not isinstance(id_, bool)
+        if message.get("jsonrpc") != self.VERSION or not isinstance(method, str) or not has_usable_id:
+            raise _MalformedError(types.ErrorCodes.InvalidRequest, "A message must be one JSON-RPC 2.0 object.")
+        if self.get_message_type(method) is None:
+            message = {"params": None, **message}
+        try:
+            return super().structure_message(message)
+        except JsonRpcException as error:
+            sentence = f"The parameters of {method or 'a response'} are not of the protocol's form."
+            raise _MalformedError(types.ErrorCodes.InvalidParams, sentence) from error
 
     def answer_with_error(self, id_: Any, code: types.ErrorCodes, sentence: str) -> None:
         """Send an error response; ``id_`` is ``None`` where the request's could not be read."""
-        self._send_response(id_, error=types.ResponseError(code=code.value, message=sentence))
+        # Not by `_send_response`: it leaves out an id of `None`, which JSON-RPC wants as `null`.
+        self._send_data({"jsonrpc": self.VERSION, "id": id_, "error": {"code": code.value, "message": sentence}})
 
     def answer_unreadable(self, error: Exception) -> None:
         """Answer a body that is no JSON."""
-        if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError)):
+        # A number of thousands of digits is a `ValueError`, as the two other decoding errors are.
+        if isinstance(error, (ValueError, RecursionError)):
             self.answer_with_error(None, types.ErrorCodes.ParseError, "The message's body is not valid JSON.")
 
     def _refusal(self, method: str) -> tuple[types.ErrorCodes, str] | None:

@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 class IntractLanguageServer(LanguageServer):
     """A language server whose errors never reach the user as tracebacks."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: documents.Documents) -> None:
         notebooks = types.NotebookDocumentSyncOptions([types.NotebookDocumentFilterWithNotebook(notebook="*")])
         super().__init__("intract-lsp", __version__, notebook_document_sync=notebooks, protocol_cls=IntractProtocol)
+        self.documents = opened
+        """What the editor has open."""
 
     def report_server_error(self, error: Exception, source: type[Exception]) -> None:
         """Log an error that belongs to no request; answer the one that could not be read."""
@@ -39,8 +41,8 @@ class IntractLanguageServer(LanguageServer):
 
 def create_server(app: App, problems: list[str]) -> IntractLanguageServer:
     """Wire a server for ``app``; ``problems`` found in the settings so far are shown once the editor listens."""
-    server = IntractLanguageServer()
-    opened = documents.Documents()
+    opened = documents.Documents(closed=app.service.forget)
+    server = IntractLanguageServer(opened)
     progress = LoadProgress(server, app.worker.cancel_load)
     publisher = StatusPublisher(server, app, progress)
     documents.register(server, opened)

@@ -35,6 +35,7 @@ class Neovim:
         editor = [str(executable), "--embed", "--clean", "-u", str(HERE / "init.lua")]
         self.api = pynvim.attach("child", argv=["env", *setting, *editor])
         self.api.ui_attach(80, 24, rgb=True)
+        self._left = False
 
     def open(self, path: Path) -> None:
         """Edit a file and wait until the server is attached to it."""
@@ -116,6 +117,9 @@ class Neovim:
 
     def quit(self) -> None:
         """Leave Neovim without writing, as often as one likes."""
+        if self._left:
+            return
+        self._left = True
         # It is gone before it can answer.
         with contextlib.suppress(OSError, EOFError):
             self.api.command("qall!")

@@ -3,6 +3,8 @@ local root = vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p:h:h:h')
 vim.opt.runtimepath:append(root .. '/editors/nvim')
 vim.opt.swapfile = false
 vim.opt.shortmess:append('I')
+-- A long message would otherwise wait for Enter, and every call of the tests with it.
+vim.opt.messagesopt = 'wait:0,history:500'
 
 vim.lsp.config('intract', {
   cmd = vim.json.decode(vim.env.TEST_SERVER_COMMAND),

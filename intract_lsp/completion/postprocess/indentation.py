@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.postprocess.lines import columns, following, width
+from intract_lsp.completion.postprocess.lines import columns, width
 
 _OPENER = re.compile(r"(?:[:{(\[]|=>|->|\bthen|\bdo|\belse)\s*$")
 
@@ -65,7 +65,7 @@ def _fitting_widths(context: CompletionContext) -> set[int]:
     above = width(previous, unit)
     if _OPENER.search(previous):
         return {above + columns(unit)}
-    return {above, *(width(line, unit) for line in following(context, 1))}
+    return {above, *(width(line, unit) for line in context.following_lines[:1])}
 
 
 def _style(context: CompletionContext) -> str | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from intract_lsp.completion.context import CompletionContext
 
 _CLOSING = re.compile(r"\s*(?:[)\]}]+[;,]?|end[)\]};,]*|fi|done|esac|</[\w.:-]+>)\s*")
-_FOLLOWING_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,15 +37,9 @@ def is_closing(line: str) -> bool:
     return _CLOSING.fullmatch(line) is not None
 
 
-def following(context: CompletionContext, count: int) -> list[str]:
-    """Return the first ``count`` non-blank lines below the cursor's line, white space at their ends removed."""
-    below = re.split(r"\r\n|\r|\n", context.suffix[:_FOLLOWING_CHARACTERS])[1:]
-    return [line.rstrip() for line in below if line.strip()][:count]
-
-
 def closing_follows(line: str, context: CompletionContext) -> bool:
     """Whether the next line of code below the cursor already closes what the closing ``line`` would."""
-    below = following(context, 1)
+    below = context.following_lines[:1]
     if not below or width(below[0], context.indent_unit) != width(line, context.indent_unit):
         return False
     theirs, ours = below[0].strip(), line.strip()

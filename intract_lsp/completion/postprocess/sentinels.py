@@ -10,7 +10,6 @@ from intract_lsp.completion.request import RejectReason
 _SENTINEL = re.compile(
     r"""
       <\|[\w▁.:-]{1,40}\|>                  # Qwen, Llama 3, CodeGemma, GPT families
-    | <[|｜][\w▁][\w▁.:-]*[|｜]?\Z          # the beginning of one, cut by a limit
     | <｜[^｜\n]{1,40}｜>                    # DeepSeek
     | </?fim[_-]\w{1,16}>                   # StarCoder, Granite
     | <(?:file_sep|repo_name|reponame|gh_stars|issue_start|jupyter_start|empty_output|commit_before|commit_after)>

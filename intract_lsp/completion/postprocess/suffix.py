@@ -8,7 +8,7 @@ from rapidfuzz.distance import Levenshtein
 
 from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.postprocess.brackets import is_closers
-from intract_lsp.completion.postprocess.lines import Cut, closing_follows, cut, following, full_line, is_closing
+from intract_lsp.completion.postprocess.lines import Cut, closing_follows, cut, full_line, is_closing
 from intract_lsp.completion.request import RejectReason
 
 
@@ -22,7 +22,7 @@ def drop_following_lines(text: str, context: CompletionContext) -> str | RejectR
 
 def following_line(lines: Sequence[str], context: CompletionContext) -> Cut | None:
     """Find the line that equals, with its indentation, the next line of code below the cursor."""
-    below = following(context, 1)
+    below = context.following_lines[:1]
     for index in range(len(lines) if below else 0):
         if full_line(lines, index, context).rstrip() == below[0]:
             return Cut(index, index)
@@ -46,7 +46,7 @@ def _similar_block(lines: Sequence[str], context: CompletionContext) -> Cut | No
 
     A single line must be equal: lines that differ in a digit are what lists and test cases are made of.
     """
-    below = following(context, 3)
+    below = context.following_lines[:3]
     code = [index for index in range(len(lines)) if full_line(lines, index, context).strip()]
     for position, index in enumerate(code):
         ours = [full_line(lines, other, context).strip() for other in code[position : position + len(below)]]

@@ -90,7 +90,7 @@ def test_lines_around_the_cursor(end: str) -> None:
     context = built(f"def f():{end}    x = g(║){end}{end}    return x{end}")
     assert context.line_prefix == "    x = g("
     assert context.line_suffix == ")"
-    assert context.following_lines == ["", "    return x", ""]
+    assert context.following_lines == ["    return x"]
     assert context.indent == "    "
     assert context.end_of_line == end
 

@@ -39,6 +39,7 @@ contexts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(code, contexts)
 def test_no_filter_raises(text: str, context: CompletionContext) -> None:
     for apply in (*BEFORE_CACHE, *AFTER_CACHE):
@@ -46,6 +47,7 @@ def test_no_filter_raises(text: str, context: CompletionContext) -> None:
     assert text.startswith(trim_partial(text, context))
 
 
+@settings(deadline=None)
 @given(code, contexts)
 def test_filters_after_the_cache_only_cut_the_end(text: str, context: CompletionContext) -> None:
     cleaned = before_cache(text, context)
@@ -56,7 +58,7 @@ def test_filters_after_the_cache_only_cut_the_end(text: str, context: Completion
         assert isinstance(fitted, RejectReason) or cleaned.startswith(fitted)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(code, contexts)
 def test_the_pipeline(text: str, context: CompletionContext) -> None:
     cleaned = before_cache(text, context)
@@ -74,6 +76,7 @@ def test_the_pipeline(text: str, context: CompletionContext) -> None:
     assert again == polished
 
 
+@settings(deadline=None)
 @given(code, contexts)
 def test_what_is_covered_stands_in_the_text(text: str, context: CompletionContext) -> None:
     polished = after_cache(text, context)

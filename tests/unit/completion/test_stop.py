@@ -103,7 +103,7 @@ def test_a_stream_keeps_no_more_than_the_whole(text: str, context: CompletionCon
     assert whole.startswith(streamed)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text(max_size=80), contexts)
 def test_keeps_a_part(text: str, context: CompletionContext) -> None:
     keep = stop_rule(context)(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SPECIAL, write_gguf
+from model_files import SPECIAL, write_gguf
 from tokenizers import Tokenizer
 
 from intract_lsp.completion.generation import CancelToken
@@ -34,9 +34,9 @@ def test_header(tmp_path: Path) -> None:
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     cut = tmp_path / "cut.gguf"
-    for size in [*range(0, 400), *range(400, len(whole), 997), len(whole) - 1]:
+    for size in [*range(400), *range(400, len(whole), 997), len(whole) - 1]:
         cut.write_bytes(whole[:size])
-        with pytest.raises(ModelError, match="cut short|no GGUF file"):
+        with pytest.raises(ModelError, match=r"cut short|no GGUF file"):
             read_gguf_header(cut)
 
 

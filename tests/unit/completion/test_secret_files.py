@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from intract_lsp.completion.secret_files import holds_secrets
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".env", "app/.env.production", "deploy/server.PEM", "id_rsa", "home/.ssh/config", "credentials.json", "x/.npmrc"],
+)
+def test_secret(path: str) -> None:
+    assert holds_secrets(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["", ".env.example", "src/secrets.py", "environment.yml", "keyboard.ts", "docs/credentials.md.example"]
+)
+def test_not_secret(path: str) -> None:
+    assert not holds_secrets(path)
