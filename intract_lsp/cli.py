@@ -107,12 +107,9 @@ def models_pull(name: str, offline: bool) -> None:
     NAME is a name from `models list`, a directory or a GGUF file, which is converted once.
     """
     from intract_lsp.completion.generation import CancelToken
-    from intract_lsp.models import hardware
     from intract_lsp.models.fetch import pull
     from intract_lsp.paths import default_paths
 
-    if name == "auto":
-        name = hardware.default_model(hardware.detect())
     with _progress() as report:
         model = pull(name, default_paths(), offline=offline, fresh=True, report=report, token=CancelToken())
     click.echo(f"{model.name}  {model.size_bytes >> 20} MiB  {model.directory}")
@@ -123,12 +120,10 @@ def models_pull(name: str, offline: bool) -> None:
 def models_path(name: str) -> None:
     """Print a fetched model's directory."""
     from intract_lsp.errors import ModelError
-    from intract_lsp.models import hardware, store
+    from intract_lsp.models import fetch
     from intract_lsp.paths import default_paths
 
-    if name == "auto":
-        name = hardware.default_model(hardware.detect())
-    model = store.locate(name, default_paths())
+    model = fetch.cached(name, default_paths())
     if model is None:
         raise ModelError(f"{name} is not on this machine; fetch it with `intract-lsp models pull {name}`.")
     click.echo(model.directory)
@@ -141,8 +136,8 @@ def models_remove(name: str) -> None:
     from intract_lsp.models import store
     from intract_lsp.paths import default_paths
 
-    store.remove(name, default_paths())
-    click.echo(f"{name} is removed.")
+    freed = store.remove(name, default_paths())
+    click.echo(f"{name} is removed; {freed >> 20} MiB are free again.")
 
 
 @cli.command("eval")
@@ -164,10 +159,13 @@ def evaluate(
     as_json: bool,
     options: tuple[str, ...],
 ) -> None:
-    """Score completions on recorded cursors; the last line printed is a JSON summary."""
+    """Score completions on recorded cursors; the last line printed is a JSON summary.
+
+    The deadline is two minutes unless set, so that a busy machine makes the run slow and not the scores low.
+    """
     from intract_lsp.oneshot import evaluate_file
 
-    app = _quiet_app(options, model)
+    app = _quiet_app(("completion.deadline_ms=120000", *options), model)
     table, summary = evaluate_file(app, items, workspace, limit, out, _progress())
     if not as_json:
         click.echo(table)

@@ -76,7 +76,7 @@ def _model(settings: Settings, paths: Paths) -> Finding:
         return Finding("model", str(error), wrong=True)
     if model is None:
         return Finding("model", f"{name} is not on this machine yet; fetch it with `intract-lsp models pull`.", True)
-    return Finding("model", f"{model.name}, {mebibytes(model.size_bytes)}, from {model.source}")
+    return Finding("model", f"{model.name}, {mebibytes(model.size_bytes)}, from {model.source.partition(',')[0]}")
 
 
 def _free(paths: Paths) -> int:

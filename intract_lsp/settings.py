@@ -153,7 +153,7 @@ def layer_from_options(options: Iterable[str], problems: list[str]) -> dict[str,
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            value = text
+            value = text.strip()
         layer.setdefault(parts[0], {})[parts[1]] = value
     return layer
 

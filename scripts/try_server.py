@@ -15,7 +15,7 @@ from rich.progress import Progress
 from try_places import ROOT, Place, TryError
 
 LOAD_SECONDS = 600
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 120
 LANGUAGES = {"py": "python", "js": "javascript", "ts": "typescript", "rs": "rust", "rb": "ruby", "sh": "shellscript"}
 """Language identifiers that are not the file's suffix itself."""
 
@@ -50,7 +50,9 @@ class Server:
 
     async def start(self) -> None:
         """Start the process and open the session on this repository."""
-        await self._client.start_io(str(self._command), "serve", cwd=ROOT)
+        # An editor's user would rather see nothing than wait that long; here the wait is what is to be seen.
+        patience = f"completion.deadline_ms={ANSWER_SECONDS * 1000 // 2}"
+        await self._client.start_io(str(self._command), "serve", "--set", patience, cwd=ROOT)
         self._drain = asyncio.create_task(self._read_errors())
         capabilities = lsp.ClientCapabilities(
             general=lsp.GeneralClientCapabilities(

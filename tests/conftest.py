@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from intract_lsp.paths import HOME_VARIABLE
+
+# How long an example takes says more of the machine than of the code; where time matters a test measures it.
+settings.register_profile("intract", deadline=None)
+settings.load_profile("intract")
 
 OWN_HOME = ("model", "editors")
 """Directories whose tests need the user's models, or give their programs a home of their own."""

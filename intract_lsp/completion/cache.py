@@ -27,6 +27,8 @@ class CacheHit:
 
     text: str
     """May be empty: then nothing is left to suggest and the model need not be asked."""
+    typed: bool
+    """Whether the cursor lies behind the one that the text was made for."""
 
 
 class CompletionCache:
@@ -81,7 +83,7 @@ class CompletionCache:
         if best is None:
             return None
         self._entries.move_to_end(best[0])
-        return CacheHit(best[1])
+        return CacheHit(best[1], typed=len(prefix) > len(best[0][1]))
 
     def _shrink(self) -> None:
         while self._size > self._capacity:

@@ -223,6 +223,8 @@ def render(fim: FimFormat, source: PromptSource, budget: PromptBudget, tokenizer
         prefix_budget = max(budget.prefix, total - suffix_need)
         suffix_budget = max(budget.suffix, total - prefix_need)
     prefix, prefix_ids = _fit_prefix(source.prefix, prefix_budget, tokenizer)
+    # A prefix cut at a line's start may have more tokens than the piece of it that was counted.
+    suffix_budget = min(suffix_budget, budget.prefix + budget.suffix - len(prefix_ids))
     suffix, suffix_ids = _fit_suffix(source.suffix, suffix_budget, tokenizer)
     lead = _lead(fim, source, tokenizer)
     opening = _control(fim.prefix, tokenizer)
@@ -301,7 +303,7 @@ def _fit_prefix(text: str, budget: int, tokenizer: PromptTokenizer) -> tuple[str
     first, tokens, characters = len(lines), 0, 0
     while first > 0 and characters < limit:
         line = lines[first - 1]
-        count = len(tokenizer.encode(_well_formed(line[-limit:])))
+        count = len(encode_text(line[-limit:], tokenizer))
         if tokens + count > budget:
             break
         first, tokens, characters = first - 1, tokens + count, characters + len(line)
@@ -334,7 +336,7 @@ def _fit_suffix(text: str, budget: int, tokenizer: PromptTokenizer) -> tuple[str
     limit = budget * CHARACTERS_PER_TOKEN
     taken, tokens = 0, 0
     for line in text[:limit].splitlines(keepends=True):
-        count = len(tokenizer.encode(_well_formed(line)))
+        count = len(encode_text(line, tokenizer))
         if tokens + count > budget:
             break
         taken, tokens = taken + len(line), tokens + count
@@ -343,7 +345,7 @@ def _fit_suffix(text: str, budget: int, tokenizer: PromptTokenizer) -> tuple[str
 
 
 def _count(text: str, tokenizer: PromptTokenizer, at_most: int) -> int:
-    return min(at_most, len(tokenizer.encode(_well_formed(text))))
+    return min(at_most, len(encode_text(text, tokenizer)))
 
 
 def _tail(text: str, tokens: int) -> str:

@@ -230,11 +230,14 @@ class CompletionService:
         automatic = request.trigger is TriggerKind.AUTOMATIC
         hit = self._cache.get(scope, context.prefix, context.suffix)
         if hit is not None and (hit.text or automatic):
+            if not hit.text:
+                return CompletionResult(None, RejectReason.AFTER_ACCEPT if hit.typed else RejectReason.EMPTY)
             return self._polish(hit.text, context, Source.CACHE, Timings())
         if automatic:
             self.debounce.keystroke(started)
         flight = self._flights.get(request.uri)
-        if flight is not None and flight.scope == scope:
+        # What a cancelled request left behind is being stopped and carries nobody.
+        if flight is not None and flight.scope == scope and not flight.token.cancelled:
             typed = flight.covers(context)
             if typed is not None:
                 result = await self._ride(flight, typed, context, started)
@@ -305,7 +308,7 @@ class CompletionService:
             return None
         try:
             generation = flight.future.result()
-        except Exception as error:  # whatever the engine raised, the user gets a reason and the server goes on
+        except Exception as error:  # noqa: BLE001 - the user gets a reason, the log a trace, and the server goes on
             # Where, but not with which words: an error's message may quote the document.
             log.error("generation failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
             return CompletionResult(None, RejectReason.ENGINE_ERROR)
@@ -320,8 +323,6 @@ class CompletionService:
 
     def _polish(self, text: str, context: CompletionContext, source: Source, timings: Timings) -> CompletionResult:
         """Apply the filters that run on each use, and say how long all of them took."""
-        if not text:
-            return CompletionResult(None, RejectReason.AFTER_ACCEPT, timings)
         began = self._clock()
         polished = postprocess.after_cache(text, context)
         timings = replace(timings, filter=timings.filter + (self._clock() - began) * 1000)

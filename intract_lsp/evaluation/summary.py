@@ -47,7 +47,8 @@ class Summary:
     """Median over the requests on which the engine did not fail; ``None`` where it failed on all of them."""
     warm_ms_p50: float | None
     tokens_per_second: float | None
-    """Tokens generated for each second of decoding, over the cold answers; ``None`` where nothing was decoded."""
+    """Tokens for each second of decoding, over the cold answers and without each one's first token, which the prefill
+    gives; ``None`` where nothing was decoded."""
     model: str
     device: str
     seconds: float
@@ -72,6 +73,7 @@ def summarise(outcomes: Sequence[Outcome], *, device: str, seconds: float) -> Su
         raise ValueError("a summary needs at least one outcome")
     timings = [outcome.result.timings for outcome in outcomes]
     decode = sum(timing.decode for timing in timings) / 1000
+    decoded = sum(max(0, timing.generated_tokens - 1) for timing in timings)
     reasons: dict[str, int] = {}
     for outcome in outcomes:
         if outcome.result.reject_reason is not None:
@@ -81,7 +83,7 @@ def summarise(outcomes: Sequence[Outcome], *, device: str, seconds: float) -> Su
         overall=_group(outcomes),
         cold_ms_p50=_median(outcome.cold_ms for outcome in outcomes if not _failed(outcome.result)),
         warm_ms_p50=_median(outcome.warm_ms for outcome in outcomes if not _failed(outcome.warm)),
-        tokens_per_second=sum(timing.generated_tokens for timing in timings) / decode if decode else None,
+        tokens_per_second=decoded / decode if decode else None,
         model=next((outcome.result.model for outcome in outcomes if outcome.result.model), ""),
         device=device,
         seconds=seconds,

@@ -24,10 +24,11 @@ class PrefixCache:
         At least the prompt's last token is left to be computed, since its logits are needed.
         """
         common = common_prefix(self._ids, prompt[:-1])
-        if common < len(self._ids):
+        surplus = len(self._ids) - common
+        if surplus:
             self._ids = self._ids[:common]
             if common:
-                self.layers.crop(common)
+                self.layers.crop(-surplus)
             else:
                 self.layers = DynamicCache()
         return common

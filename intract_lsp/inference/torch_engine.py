@@ -113,7 +113,7 @@ class TorchEngine:
         prompt = render(loaded.fim, source, budget or loaded.card.budget, loaded.tokenizer)
         tokenized = time.monotonic()
         reused = loaded.cache.reuse(prompt.ids)
-        next_id = self._prefill(loaded, prompt.ids[reused:], token)
+        next_id = self._prefill(loaded, prompt.ids[reused:], limits, token)
         prefilled = time.monotonic()
         text, ids, finish = self._decode(loaded, next_id, limits, token, on_text)
         return Generation(
@@ -152,23 +152,28 @@ class TorchEngine:
         self._step(loaded, [first])
         loaded.cache.clear()
 
-    def _prefill(self, loaded: _Loaded, ids: tuple[int, ...], token: CancelToken) -> int | None:
-        """Compute ``ids`` piece by piece and return the first decoded token, or ``None`` when cancelled before that."""
-        next_id = None
+    def _prefill(self, loaded: _Loaded, ids: tuple[int, ...], limits: Limits, token: CancelToken) -> int | Finish:
+        """Compute ``ids`` piece by piece and return the first decoded token, or why it did not come to that.
+
+        What was computed stays in the cache: the next request goes on from there.
+        """
+        next_id: int | Finish = Finish.CANCELLED
         for start in range(0, len(ids), PREFILL_STEP):
             if token.cancelled:
-                return None
+                return Finish.CANCELLED
+            if time.monotonic() >= limits.deadline:
+                return Finish.DEADLINE
             next_id = self._step(loaded, list(ids[start : start + PREFILL_STEP]))
         return next_id
 
     def _decode(
-        self, loaded: _Loaded, next_id: int | None, limits: Limits, token: CancelToken, on_text: Callable[[str], None]
+        self, loaded: _Loaded, next_id: int | Finish, limits: Limits, token: CancelToken, on_text: Callable[[str], None]
     ) -> tuple[str, tuple[int, ...], Finish]:
-        """Decode from ``next_id`` on; ``None`` means that the prefill was cancelled."""
+        """Decode from the prefill's outcome on."""
         ids: list[int] = []
         text = ""
-        if next_id is None:
-            return text, (), Finish.CANCELLED
+        if isinstance(next_id, Finish):
+            return text, (), next_id
         while True:
             if next_id in loaded.end_ids:
                 return text, tuple(ids), Finish.END

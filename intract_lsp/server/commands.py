@@ -11,7 +11,7 @@ from pygls.lsp.server import LanguageServer
 from intract_lsp.app import App
 from intract_lsp.completion.service import Answered
 from intract_lsp.errors import ModelError
-from intract_lsp.models import catalog, store
+from intract_lsp.models import fetch, listing
 from intract_lsp.server.convert import ACCEPTED_COMMAND
 from intract_lsp.server.status import StatusPublisher, status_values
 
@@ -49,17 +49,17 @@ def commands(app: App, publisher: StatusPublisher) -> dict[str, Command]:
     def select_model(arguments: Arguments) -> dict[str, Any]:
         name = arguments.get("name")
         if name is None:
-            return {"models": _models(app), "current": app.worker.status.model}
+            return {"models": listing.model_values(app.paths), "current": app.worker.status.model}
         if not isinstance(name, str) or not name:
             raise JsonRpcInvalidParams('intract.selectModel takes {"name": MODEL}, or nothing to list the models.')
         try:
-            known = name == "auto" or store.locate(name, app.paths) is not None or catalog.find(name) is not None
+            fetch.cached(name, app.paths)
         except ModelError as error:
             raise JsonRpcInvalidParams(str(error)) from error
-        if known:
-            _put_session(app, "model", "name", name)
-            if app.worker.card is None or app.worker.card.name != name:
-                app.load_model()
+        before = app.settings.current
+        _put_session(app, "model", "name", name)
+        if app.settings.current.model == before.model:
+            app.load_model()  # chosen again: what failed, or was removed meanwhile, gets another try
         return {"message": f"Loading {name}."}
 
     def clear_cache(arguments: Arguments) -> dict[str, Any]:
@@ -115,25 +115,3 @@ def _explain(answered: Answered) -> dict[str, Any]:
         "generatedTokens": result.timings.generated_tokens,
         "model": result.model,
     }
-
-
-def _models(app: App) -> list[dict[str, Any]]:
-    local = {model.name: model for model in store.installed(app.paths)}
-    listed = [
-        {
-            "name": spec.name,
-            "installed": spec.name in local,
-            "downloadBytes": spec.download_bytes,
-            "memoryBytes": spec.memory_bytes("bfloat16"),
-            "licence": spec.licence,
-            "fim": spec.fim_family,
-        }
-        for spec in catalog.CATALOG
-    ]
-    known = {spec.name for spec in catalog.CATALOG}
-    own = [
-        {"name": model.name, "installed": True, "downloadBytes": 0, "fim": model.fim_family}
-        for model in local.values()
-        if model.name not in known
-    ]
-    return listed + own

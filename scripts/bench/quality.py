@@ -101,7 +101,7 @@ def compare(ours: Arm, llama: Arm, raw: Sequence[Score]) -> dict[str, Any]:
         "mcnemar_p": mcnemar_p(exact_ours, exact_llama),
         "ours_edit_similarity": ours.summary.overall.edit_similarity,
         "llama_edit_similarity": llama.summary.overall.edit_similarity,
-        "similarity_difference": asdict(similarity),
+        "similarity_difference": {key: round(value, 3) for key, value in asdict(similarity).items()},
         "llama_raw_exact_match": 100 * sum(one.exact_match for one in raw) / count,
         "llama_raw_edit_similarity": sum(one.edit_similarity for one in raw) / count,
         "llama_raw_over_long": 100 * sum(one.over_long for one in raw) / count,

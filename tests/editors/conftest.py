@@ -91,13 +91,7 @@ class Neovim:
 
     def execute(self, command: str) -> Any:
         """Run one of the server's commands and return its result."""
-        reply = self.api.exec_lua(
-            """
-            local client = vim.lsp.get_clients({ bufnr = 0, name = 'intract' })[1]
-            return client:request_sync('workspace/executeCommand', { command = ... }, 20000, 0)
-            """,
-            command,
-        )
+        reply = self._request(command)
         assert reply and not reply.get("err"), f"{command} was answered {reply}"
         return reply["result"]
 
@@ -109,10 +103,20 @@ class Neovim:
             if found is not None:
                 return found
             time.sleep(POLL_SECONDS)
-        messages = self.api.command_output("messages")
         pytest.fail(
-            f"waited {seconds} s for {what}; text {self.lines}, cursor {self.cursor}, ghost {self.ghost()}, "
-            f"messages {messages!r}"
+            f"waited {seconds} s for {what}; line {self.api.current.line!r}, cursor {self.cursor}, "
+            f"ghost {self.ghost()}, messages {self.api.command_output('messages')!r}, "
+            f"the server's last answer {self._request('intract.why')}"
+        )
+
+    def _request(self, command: str) -> Any:
+        """Return the server's reply to a command, or nothing where no server is attached."""
+        return self.api.exec_lua(
+            """
+            local client = vim.lsp.get_clients({ bufnr = 0, name = 'intract' })[1]
+            return client and client:request_sync('workspace/executeCommand', { command = ... }, 20000, 0)
+            """,
+            command,
         )
 
     def quit(self) -> None:

@@ -58,7 +58,7 @@ ONLY_IN["transformers"] = ONLY_IN["peft"] = ONLY_IN["torch"]
 COMPLETION_LIBRARY = {
     *("__future__", "asyncio", "collections", "concurrent", "contextlib", "dataclasses", "enum", "functools"),
     *("fnmatch", "itertools", "logging", "math", "re", "threading", "time", "typing", "uuid", "rapidfuzz"),
-    *("pathlib.PurePath", "pathlib.PurePosixPath"),
+    *("pathlib.PurePath", "pathlib.PurePosixPath", "traceback.format_tb"),
 }
 """What the pure part may use: nothing that reads or writes files, sockets or processes."""
 

@@ -44,7 +44,7 @@ class Service:
         self.log.append(request)
         await asyncio.sleep(0)
         answer = self.answers[request.path]
-        timings = Timings(prefill=30.0, decode=500.0, total=530.0, generated_tokens=10)
+        timings = Timings(prefill=30.0, decode=500.0, total=530.0, generated_tokens=11)
         if isinstance(answer, RejectReason):
             return CompletionResult(None, answer, model="tiny")
         return CompletionResult(Suggestion(id="1", text=answer), None, timings, model="tiny")
