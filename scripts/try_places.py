@@ -83,8 +83,8 @@ def own_places() -> list[Place]:
         return path, text, at + len(up_to)
 
     return [
-        cut_line(*find("paths.py", "return Paths(config=root / "), own=True),
-        cut_line(*find("completion/context.py", "return line[: len(line) - "), own=True),
+        cut_line(*find("paths.py", "data=directories."), own=True),
+        cut_line(*find("completion/request.py", "round(getattr(self, name), 1) for "), own=True),
         cut_block(*find("completion/context.py", "def _last_line(text: str) -> str:\n    ")),
     ]
 

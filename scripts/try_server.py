@@ -131,7 +131,7 @@ class Server:
                 await asyncio.wait_for(process.wait(), 10)
             except (RuntimeError, asyncio.TimeoutError):
                 process.kill()
-        await self._client.stop()
+        await self._client.stop()  # type: ignore[no-untyped-call]
 
     async def _answer(self, waiting: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """Wait for one thing from the server; its death or silence ends the run with a sentence."""

@@ -8,44 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from intract_lsp.errors import IntractError
-
-_LANGUAGES = {
-    ".c": "c",
-    ".cc": "cpp",
-    ".cpp": "cpp",
-    ".cs": "csharp",
-    ".css": "css",
-    ".go": "go",
-    ".h": "c",
-    ".hpp": "cpp",
-    ".html": "html",
-    ".java": "java",
-    ".js": "javascript",
-    ".json": "json",
-    ".jsx": "javascriptreact",
-    ".kt": "kotlin",
-    ".lua": "lua",
-    ".md": "markdown",
-    ".php": "php",
-    ".py": "python",
-    ".pyi": "python",
-    ".rb": "ruby",
-    ".rs": "rust",
-    ".scala": "scala",
-    ".sh": "shellscript",
-    ".sql": "sql",
-    ".swift": "swift",
-    ".toml": "toml",
-    ".ts": "typescript",
-    ".tsx": "typescriptreact",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-}
-"""Language identifiers as the protocol's specification and VS Code spell them."""
+from intract_lsp.languages import language_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +42,7 @@ class Item:
     @property
     def language_id(self) -> str:
         """The language identifier by the path's suffix; ``plaintext`` where unknown."""
-        return _LANGUAGES.get(PurePosixPath(self.path).suffix.lower(), "plaintext")
+        return language_id(self.path)
 
 
 def read_items(path: Path, limit: int | None = None) -> list[Item]:

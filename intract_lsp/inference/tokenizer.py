@@ -13,10 +13,13 @@ from tokenizers import Tokenizer
 from intract_lsp.errors import ModelError
 
 _CONTROL = re.compile(
-    r"[|｜]|^<fim_|^</?s>$|^▁<|^<(?:repo_name|file_sep|reponame|filename|bos|eos|pad|unk)>$|^\[[A-Z_]+\]$"
+    r"[|｜]|^<fim_|^</?s>$|^▁<|^<(?:repo_name|file_sep|reponame|filename|bos|eos|pad|unk|(?:start|end)_of_turn)>$|^\[[A-Z_]+\]$"
 )
 """Spellings of control tokens. Some models mark them as ordinary added tokens (Qwen), others have ordinary words among
 the added tokens (Gemma's HTML tags), so neither flag is enough alone."""
+
+_HALF = "\N{REPLACEMENT CHARACTER}"
+"""What decoders put for bytes that are no whole character."""
 
 
 class TextTokenizer:
@@ -46,8 +49,16 @@ class TextTokenizer:
 
         Decoding behind an anchor keeps a leading space, which some decoders drop at a text's start.
         """
+        text = self._decoded(ids)
+        if not text.endswith(_HALF):
+            return text
+        # Decoders with byte fallback give up the whole run of bytes before an incomplete character, not it alone.
+        texts = [text, *(self._decoded(ids[: len(ids) - missing]) for missing in range(1, min(4, len(ids) + 1)))]
+        return max((each.rstrip(_HALF) for each in texts), key=len)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode([*self._anchor, *ids], skip_special_tokens=False)
-        return text[self._anchor_length :].rstrip("\N{REPLACEMENT CHARACTER}")
+        return text[self._anchor_length :]
 
 
 def load_tokenizer(directory: Path) -> TextTokenizer:
@@ -64,7 +75,8 @@ def load_tokenizer(directory: Path) -> TextTokenizer:
         converted = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
         return TextTokenizer(Tokenizer.from_str(_without_dummy_space(converted.backend_tokenizer.to_str())))
     except Exception as error:
-        raise ModelError(f"The tokenizer in {directory} cannot be read ({error}); pull the model again.") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"The tokenizer in {directory} cannot be read ({reason}); pull the model again.") from error
 
 
 def _without_dummy_space(source: str) -> str:

@@ -91,9 +91,10 @@ class TorchEngine:
             notes=(note,) if note else (),
         )
         ends = end_ids(fim, tokenizer) | _configured_ends(network)
-        self._loaded = _Loaded(network, tokenizer, fim, ends, card, PrefixCache(), placement.device)
+        loaded = _Loaded(network, tokenizer, fim, ends, card, PrefixCache(), placement.device)
         report("Warming up", None)
-        self._warm_up()
+        self._warm_up(loaded)
+        self._loaded = loaded
         return card
 
     def generate(
@@ -143,10 +144,8 @@ class TorchEngine:
 
             torch.cuda.empty_cache()
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, loaded: _Loaded) -> None:
         """Run one step of each shape, so that the first keystroke does not pay for torch's own set-up."""
-        loaded = self._loaded
-        assert loaded is not None
         ids = loaded.tokenizer.encode("def warm_up():\n")
         first = self._step(loaded, ids)
         self._step(loaded, [first])

@@ -87,8 +87,8 @@ class InferenceWorker:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Cancel what runs, drop what waits, and wait for the thread to end, at most ``timeout`` seconds."""
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Cancel what runs, drop what waits, and wait at most ``timeout`` seconds for the thread; whether it ended."""
         with self._wake:
             self._stopping = True
             for message in self._inbox:
@@ -100,6 +100,7 @@ class InferenceWorker:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def load(self, order: LoadOrder) -> Future[ModelCard]:
         """Load a model in place of the present one; a load that is under way is cancelled."""

@@ -147,9 +147,9 @@ def _download(
     spec: ModelSpec, revision: str, file: HubFile, directory: Path, on_bytes: Callable[[float], None]
 ) -> None:
     from huggingface_hub import hf_hub_download
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    from tqdm.auto import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):  # type: ignore[type-arg]
         """Counts for us in place of drawing."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -64,11 +64,18 @@ class Lifecycle:
 
         @feature(types.SHUTDOWN)
         def shutdown(params: None) -> None:
-            self._app.worker.cancel_load()
+            # Not waited for: the loop still has to answer. `serve` waits when the loop has ended.
+            self._app.worker.stop(timeout=0)
 
         @feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
         def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
             self._did_change_configuration(params)
+
+        def leave(params: None) -> None:
+            self._server.shutdown()  # type: ignore[no-untyped-call]
+
+        # In place of pygls' own, whose SystemExit leaves a traceback over TCP and exit code 0 in any case over stdio.
+        self._server.protocol.fm.add_builtin_feature(types.EXIT, leave)
 
     def _initialize(self, params: types.InitializeParams) -> None:
         inline = params.capabilities.text_document and params.capabilities.text_document.inline_completion

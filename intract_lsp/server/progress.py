@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
@@ -26,7 +28,7 @@ class LoadProgress:
         if status.state is EngineState.LOADING:
             if self._token is None and self._supported():
                 self._token = f"intract-load-{uuid.uuid4().hex[:8]}"
-                self._server.work_done_progress.create(self._token, callback=lambda _: self._begin(status))
+                self._ask_for(self._token, status)
             self._report(status)
         elif self._token is not None:
             self._end(status)
@@ -35,14 +37,21 @@ class LoadProgress:
         window = self._server.client_capabilities.window
         return bool(window and window.work_done_progress)
 
-    def _begin(self, status: EngineStatus) -> None:
-        if self._token is None:
-            return
-        self._server.work_done_progress.begin(
-            self._token,
-            types.WorkDoneProgressBegin(title=f"Model {status.model}", message=status.message, cancellable=True),
-        )
-        self._server.work_done_progress.tokens[self._token].add_done_callback(lambda _: self._cancel())
+    def _ask_for(self, token: str, status: EngineStatus) -> None:
+        """Ask the editor to show an item, which it may refuse. (pygls' own way ends a refusal with a traceback.)"""
+
+        def answered(done: Future[Any]) -> None:
+            refused = done.cancelled() or done.exception() is not None
+            if not refused and token == self._token:
+                self._begin(token, status)
+
+        params = types.WorkDoneProgressCreateParams(token)
+        self._server.protocol.send_request(types.WINDOW_WORK_DONE_PROGRESS_CREATE, params).add_done_callback(answered)
+
+    def _begin(self, token: str, status: EngineStatus) -> None:
+        begin = types.WorkDoneProgressBegin(title=f"Model {status.model}", message=status.message, cancellable=True)
+        self._server.work_done_progress.begin(token, begin)
+        self._server.work_done_progress.tokens[token].add_done_callback(lambda _: self._cancel())
         self._begun = True
 
     def _report(self, status: EngineStatus) -> None:
@@ -59,4 +68,6 @@ class LoadProgress:
             failed = status.state is EngineState.FAILED
             message = status.message if failed else f"{status.model} is ready"
             self._server.work_done_progress.end(self._token, types.WorkDoneProgressEnd(message=message))
+            # A late cancel of this item must not reach the next load.
+            del self._server.work_done_progress.tokens[self._token]
         self._token, self._begun, self._last = None, False, None

@@ -29,6 +29,11 @@ class IntractProtocol(LanguageServerProtocol):
 
     _initialized = False
 
+    @property
+    def shut_down(self) -> bool:
+        """Whether the client has sent ``shutdown``."""
+        return self._shutdown
+
     def structure_message(self, data: dict[str, Any]) -> Any:
         """Leave an object as it is: the JSON reader calls this for each object within a message too."""
         return data

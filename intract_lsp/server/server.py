@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 class IntractLanguageServer(LanguageServer):
     """A language server whose errors never reach the user as tracebacks."""
 
+    protocol: IntractProtocol
+
     def __init__(self, opened: documents.Documents) -> None:
         notebooks = types.NotebookDocumentSyncOptions([types.NotebookDocumentFilterWithNotebook(notebook="*")])
         super().__init__("intract-lsp", __version__, notebook_document_sync=notebooks, protocol_cls=IntractProtocol)
@@ -35,8 +38,7 @@ class IntractLanguageServer(LanguageServer):
         """Log an error that belongs to no request; answer the one that could not be read."""
         # The message may quote the document, so the log gets the error's kind alone.
         log.error("%s in %s", type(error).__name__, getattr(source, "__name__", source))
-        if isinstance(self.protocol, IntractProtocol):
-            self.protocol.answer_unreadable(error)
+        self.protocol.answer_unreadable(error)
 
 
 def create_server(app: App, problems: list[str]) -> IntractLanguageServer:
@@ -52,7 +54,10 @@ def create_server(app: App, problems: list[str]) -> IntractLanguageServer:
 
 
 def serve(app: App, problems: list[str], address: tuple[str, int] | None = None) -> None:
-    """Serve over stdio, or over TCP at ``address``, until the client leaves; then stop the worker."""
+    """Serve over stdio, or over TCP at ``address``, until the client leaves; then stop the worker.
+
+    Ends with exit code 1, as the protocol says, if the client left without ``shutdown``.
+    """
     server = create_server(app, problems)
     try:
         if address is not None:
@@ -61,7 +66,13 @@ def serve(app: App, problems: list[str], address: tuple[str, int] | None = None)
             with _guarded_stdout() as stdout:
                 server.start_io(sys.stdin.buffer, stdout)
     finally:
-        app.worker.stop()
+        stopped = app.worker.stop()
+    code = 0 if server.protocol.shut_down else 1
+    if not stopped:
+        # The thread is deep in a computation or an import; ending the interpreter under it would abort noisily.
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextlib.contextmanager

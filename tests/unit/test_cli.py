@@ -45,7 +45,7 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     sentence = done.stderr.strip().splitlines()[-1]
-    assert sentence.endswith((".", ")", "'"))
+    assert sentence.endswith((".", "?", ")", "'"))
     return sentence
 
 
