@@ -22,34 +22,30 @@ class PositionEncoding(str, Enum):
     UTF16 = "utf-16"
     UTF32 = "utf-32"
 
-    def units(self, character: str) -> int:
-        """Return how many units one character takes; a lone surrogate counts as the one unit that it is."""
-        code = ord(character)
-        if self is PositionEncoding.UTF32 or code < 0x80:
-            return 1
+    def units(self, text: str) -> int:
+        """Return how many units a text takes; a lone surrogate counts as the one unit that it is."""
+        if self is PositionEncoding.UTF32 or text.isascii():
+            return len(text)
         if self is PositionEncoding.UTF16:
-            return 2 if code > 0xFFFF else 1
-        return 2 if code < 0x800 else 3 if code < 0x10000 else 4
+            return len(text.encode("utf-16-le", "surrogatepass")) // 2
+        return len(text.encode("utf-8", "surrogatepass"))
 
     def to_column(self, line: str, units: int) -> int:
         """Return the index into ``line`` that ``units`` stand for; inside a character it is the character's start."""
-        if units <= 0:
-            return 0
-        if self is PositionEncoding.UTF32 or line.isascii():
-            return min(units, len(line))
-        for column, character in enumerate(line):
-            units -= self.units(character)
-            if units < 0:
-                return column
-            if units == 0:
-                return column + 1
-        return len(line)
+        # A character takes at least one unit. Halving measures each part of the line about once, long as it may be.
+        low, high = 0, min(max(units, 0), len(line))
+        while low < high:
+            middle = (low + high + 1) // 2
+            size = self.units(line[low:middle])
+            if size <= units:
+                low, units = middle, units - size
+            else:
+                high = middle - 1
+        return low
 
     def from_column(self, line: str, column: int) -> int:
         """Return the units before the index ``column`` of ``line``."""
-        if self is PositionEncoding.UTF32 or line.isascii():
-            return column
-        return sum(map(self.units, line[:column]))
+        return self.units(line[:column])
 
 
 @dataclass(frozen=True, slots=True)

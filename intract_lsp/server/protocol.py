@@ -89,6 +89,13 @@ class IntractProtocol(LanguageServerProtocol):
         if isinstance(error, (ValueError, RecursionError)):
             self.answer_with_error(None, types.ErrorCodes.ParseError, "The message's body is not valid JSON.")
 
+    def _send_data(self, data: Any) -> None:
+        """Send a message. To a client that is gone there is nothing to send; its end of stdin ends the session."""
+        try:
+            super()._send_data(data)
+        except BrokenPipeError:
+            log.warning("the client is gone; a message to it was dropped")
+
     def _refusal(self, method: str) -> tuple[types.ErrorCodes, str] | None:
         if self._shutdown:
             return types.ErrorCodes.InvalidRequest, "The server has been shut down; only `exit` may follow."

@@ -60,7 +60,9 @@ class RawClient:
         """What to answer the server's requests with, by method: the members beside ``id``; else a null result."""
         self.broken = ""
         """What on the stream was no message."""
-        threading.Thread(target=self._read, args=(readable,), daemon=True).start()
+        self._deaf = False
+        self._reader = threading.Thread(target=self._read, args=(readable,), daemon=True)
+        self._reader.start()
 
     # What is sent.
 
@@ -186,12 +188,23 @@ class RawClient:
         self.notify("exit")
         return self.process.wait(SECONDS)
 
+    def die(self) -> None:
+        """Close both streams, as the end of a client's process does."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        # The reader lets go of its stream behind a message.
+        self._deaf = True
+        self.request("no/such")
+        self._reader.join(SECONDS)
+        self.process.stdout.close()
+        self.process.stdin.close()
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
     def _read(self, stream: IO[bytes]) -> None:
-        while header := stream.readline():
+        while not self._deaf and (header := stream.readline()):
             name, _, value = header.partition(b":")
             if name != b"Content-Length":
                 self._report_broken(header)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawClient]:
 
 
 @pytest.fixture
-def uri(counter: Iterator[int] = count()) -> str:  # noqa: B008 - one counter for all tests is the point
+def uri(request: pytest.FixtureRequest) -> str:
     """An address that no other test of the session uses."""
-    return f"file:///w/test_{next(counter)}.py"
+    return f"file:///w/{request.node.name}.py"
 
 
 def test_an_item_has_a_range_and_a_command_and_its_acceptance_is_counted(shared: RawClient, uri: str) -> None:

@@ -121,5 +121,7 @@ def test_the_event_loop_stays_free_while_the_model_decodes(real_model: Installed
     assert app.service.model_calls == 3
     lags.sort()
     p99 = lags[int(len(lags) * 0.99)]
-    print(f"event-loop lag while generating: p50 {lags[len(lags) // 2]:.2f} ms, p99 {p99:.2f} ms, max {lags[-1]:.2f} ms")
+    print(
+        f"event-loop lag while generating: p50 {lags[len(lags) // 2]:.2f} ms, p99 {p99:.2f} ms, max {lags[-1]:.2f} ms"
+    )
     assert p99 < 20

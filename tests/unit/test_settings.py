@@ -164,7 +164,13 @@ def test_a_directory_in_place_of_the_file_is_one_problem(tmp_path: Path) -> None
 
 def test_options_of_the_command_line() -> None:
     problems: list[str] = []
-    options = ["model.threads=2", "completion.enabled=false", 'model.name="a=b"', "model.device=cpu", "log.level = debug"]
+    options = [
+        "model.threads=2",
+        "completion.enabled=false",
+        'model.name="a=b"',
+        "model.device=cpu",
+        "log.level = debug",
+    ]
     layer = layer_from_options(options, problems)
     assert not problems
     assert layer["model"] == {"threads": 2, "name": "a=b", "device": "cpu"}
@@ -240,7 +246,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_toml_round_trip() -> None:
     changed, _ = merged(
         {
-            "model": {"name": 'a "quoted" C:\\path\nß', "threads": 3, "offline": True},
+            "model": {"name": 'a "quoted" C:\\path\nß😀', "threads": 3, "offline": True},
             "completion": {"disabled_languages": ["markdown", "c"], "debounce_ms": -1},
         }
     )

@@ -163,9 +163,7 @@ def test_get_is_the_longest_of_all_that_fit(scope: list[tuple[object, ...]]) -> 
 
 
 @given(capacity=st.integers(0, 2000), steps=st.lists(puts, max_size=40), smaller=st.integers(0, 2000))
-def test_never_more_than_the_capacity(
-    capacity: int, steps: list[tuple[str, str, str, bool]], smaller: int
-) -> None:
+def test_never_more_than_the_capacity(capacity: int, steps: list[tuple[str, str, str, bool]], smaller: int) -> None:
     cache = CompletionCache(capacity)
     for prefix, suffix, text, complete in steps:
         cache.put("m", CachedText(prefix, suffix, text, complete))

@@ -264,6 +264,20 @@ def test_the_text_keeps_to_the_budget(
     assert suffix.replace("\r\n", "\n").startswith(prompt.suffix)
 
 
+class Blanks(Characters):
+    """Also takes a run of spaces as one token, as real tokenizers do: such a token has many characters."""
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(re.sub(" +", " ", text))
+
+
+def test_long_runs_of_blanks_keep_to_the_budget_too() -> None:
+    tokenizer = Blanks(tokens_of(QWEN))
+    prefix = "a" * 220 + " " * 80 + "\n" + " " * 79
+    prompt = render(QWEN, PromptSource(prefix, "b" * 50), PromptBudget(10, 10), tokenizer)
+    assert sum(id_ >= TEXT for id_ in prompt.ids) == 20
+
+
 def test_what_the_suffix_leaves_goes_to_the_prefix() -> None:
     prefix, suffix = seen(numbered(30), "\n12345678\n", PromptBudget(100, 100))
     assert suffix == "\n12345678\n"

@@ -61,7 +61,9 @@ def write_model(directory: Path, tokenizer: Tokenizer | None = None, seed: int =
     )
     tokenizer = tokenizer or byte_level()
     network = Qwen2ForCausalLM(config).eval()
-    ascii_ids = [id_ for token, id_ in tokenizer.get_vocab().items() if len(token) == 1 and (token < "~" or token == "Ġ")]
+    ascii_ids = [
+        id_ for token, id_ in tokenizer.get_vocab().items() if len(token) == 1 and (token < "~" or token == "Ġ")
+    ]
     spoken = torch.zeros(VOCABULARY, 1).index_fill_(0, torch.tensor(ascii_ids), 1.0)
     with torch.no_grad():
         network.lm_head.weight *= spoken

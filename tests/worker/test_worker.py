@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from intract_lsp.completion.context import CompletionContext, Extent
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.request import RejectReason
+from intract_lsp.errors import ModelError
+from intract_lsp.inference.engine import EngineState, EngineStatus, LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.worker import InferenceWorker
+
+PATIENCE = 20.0
+"""Seconds after which something that should have happened has not."""
+
+
+@dataclass
+class Step:
+    """A call of the fake engine that runs until the test says how it ends, or its token is cancelled."""
+
+    kind: str
+    token: CancelToken
+    order: LoadOrder | None = None
+    prefix: str = ""
+    report: ReportProgress | None = None
+    on_text: Callable[[str], None] | None = None
+    thread: str = field(default_factory=lambda: threading.current_thread().name)
+    error: Exception | None = None
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def release(self, error: Exception | None = None) -> None:
+        self.error = error
+        self._released.set()
+
+    def run(self) -> None:
+        """Return when released or cancelled, as an engine does that looks at its token at each step."""
+        while not self._released.wait(0.002) and not self.token.cancelled:
+            pass
+        if self.error is not None:
+            raise self.error
+
+
+class FakeEngine:
+    def __init__(self) -> None:
+        self.steps: queue.Queue[Step] = queue.Queue()
+        self.log: list[str] = []
+
+    def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
+        self.log.append(f"load {order.model}")
+        step = Step("load", token, order=order, report=report)
+        self.steps.put(step)
+        step.run()
+        if token.cancelled:
+            raise ModelError("The load was cancelled.")
+        return ModelCard(order.model, "none", "cpu", "float32", 0, 1, PromptBudget(1, 1), ("A note.",))
+
+    def generate(
+        self,
+        context: CompletionContext,
+        budget: PromptBudget | None,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
+    ) -> Generation:
+        self.log.append(f"generate {context.prefix}")
+        step = Step("generate", token, prefix=context.prefix, on_text=on_text)
+        self.steps.put(step)
+        step.run()
+        return Generation(context.prefix.upper(), Finish.CANCELLED if token.cancelled else Finish.END)
+
+    def forget(self) -> None:
+        self.log.append("forget")
+
+    def unload(self) -> None:
+        self.log.append("unload")
+
+    def next(self, kind: str) -> Step:
+        """The call that the worker's thread makes next, once it does."""
+        step = self.steps.get(timeout=PATIENCE)
+        assert step.kind == kind
+        return step
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+        self.worker = InferenceWorker(self.engine)
+        self.statuses: list[EngineStatus] = []
+        self.worker.on_status = self.statuses.append
+        self.worker.start()
+
+    @property
+    def states(self) -> list[str]:
+        return [status.state.value for status in self.statuses]
+
+    def loaded(self, model: str = "m") -> Stage:
+        future = self.worker.load(LoadOrder(model))
+        self.engine.next("load").release()
+        future.result(PATIENCE)
+        return self
+
+    def submit(self, prefix: str, key: str = "a", token: CancelToken | None = None) -> Future[Generation]:
+        context = CompletionContext(prefix, "", "python", Extent.LINE)
+        limits = Limits(5, 1e12, lambda text: None)
+        return self.worker.submit(key, context, None, limits, token or CancelToken(), lambda text: None)
+
+    def answer(self, prefix: str) -> Generation:
+        future = self.submit(prefix)
+        self.engine.next("generate").release()
+        return future.result(PATIENCE)
+
+    def idle(self) -> None:
+        """Wait until everything sent before is done."""
+        self.worker.forget().result(PATIENCE)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.worker.stop(PATIENCE)
+    assert "intract-inference" not in [thread.name for thread in threading.enumerate()]
+
+
+# --- loading
+
+
+def test_a_load_step_by_step(stage: Stage) -> None:
+    assert stage.worker.status == EngineStatus(EngineState.ABSENT)
+    assert stage.worker.unavailable() is RejectReason.NO_MODEL
+    assert stage.worker.model_key == ""
+    future = stage.worker.load(LoadOrder("m"))
+    step = stage.engine.next("load")
+    assert step.thread == "intract-inference"
+    assert stage.worker.unavailable() is RejectReason.LOADING
+    assert step.report is not None
+    step.report("Fetching m", 0.25)
+    step.report("Warming up", None)
+    step.release()
+    assert future.result(PATIENCE).name == "m"
+    assert stage.statuses == [
+        EngineStatus(EngineState.LOADING, "m", "Loading the model"),
+        EngineStatus(EngineState.LOADING, "m", "Fetching m", 0.25),
+        EngineStatus(EngineState.LOADING, "m", "Warming up"),
+        EngineStatus(EngineState.READY, "m", "A note."),
+    ]
+    assert stage.worker.unavailable() is None
+    assert stage.worker.model_key == "m@float32"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ModelError("The file is damaged."), "The file is damaged."),
+        (RuntimeError("bad magic"), "m could not be loaded (RuntimeError: bad magic)."),
+    ],
+)
+def test_a_load_that_fails_says_why_and_the_next_one_works(stage: Stage, error: Exception, says: str) -> None:
+    future = stage.worker.load(LoadOrder("m"))
+    stage.engine.next("load").release(error)
+    with pytest.raises(ModelError, match=r"\.$") as caught:
+        future.result(PATIENCE)
+    assert str(caught.value) == says
+    assert stage.statuses[-1] == EngineStatus(EngineState.FAILED, "m", says)
+    assert stage.worker.unavailable() is RejectReason.MODEL_FAILED
+    with pytest.raises(ModelError, match="No model is loaded"):
+        stage.submit("x").result(PATIENCE)
+    stage.loaded("other")
+    assert stage.states[-1] == "ready"
+    assert stage.answer("x").text == "X"
+
+
+def test_the_old_model_serves_nobody_while_a_new_one_loads(stage: Stage) -> None:
+    stage.loaded("old")
+    future = stage.worker.load(LoadOrder("new"))
+    step = stage.engine.next("load")
+    assert stage.worker.unavailable() is RejectReason.LOADING
+    assert stage.worker.model_key == ""
+    step.release()
+    assert future.result(PATIENCE).name == "new"
+
+
+def test_a_newer_load_cancels_the_older_and_drops_those_between(stage: Stage) -> None:
+    first = stage.worker.load(LoadOrder("first"))
+    step = stage.engine.next("load")
+    second = stage.worker.load(LoadOrder("second"))
+    third = stage.worker.load(LoadOrder("third"))
+    assert step.token.cancelled
+    with pytest.raises(ModelError, match="cancelled"):
+        first.result(PATIENCE)
+    with pytest.raises(CancelledError):
+        second.result(PATIENCE)
+    stage.engine.next("load").release()
+    assert third.result(PATIENCE).name == "third"
+    assert stage.engine.log == ["load first", "load third"]
+
+
+def test_cancel_load(stage: Stage) -> None:
+    stage.worker.cancel_load()  # nothing is under way
+    future = stage.worker.load(LoadOrder("m"))
+    stage.engine.next("load")
+    stage.worker.cancel_load()
+    with pytest.raises(ModelError, match="cancelled"):
+        future.result(PATIENCE)
+    assert stage.states[-1] == "absent", "who cancels has seen no failure"
+    assert stage.worker.unavailable() is RejectReason.NO_MODEL
+    stage.loaded()
+    stage.worker.cancel_load()
+    assert stage.worker.unavailable() is None
+
+
+def test_a_load_waits_for_the_generation_that_runs(stage: Stage) -> None:
+    stage.loaded("old")
+    generation = stage.submit("x")
+    running = stage.engine.next("generate")
+    load = stage.worker.load(LoadOrder("new"))
+    assert stage.worker.model_key == "old@float32"
+    running.release()
+    assert generation.result(PATIENCE).text == "X"
+    stage.engine.next("load").release()
+    assert load.result(PATIENCE).name == "new"
+
+
+# --- generating
+
+
+def test_a_generation(stage: Stage) -> None:
+    stage.loaded()
+    future = stage.submit("x")
+    step = stage.engine.next("generate")
+    assert step.thread == "intract-inference"
+    assert stage.worker.status == EngineStatus(EngineState.BUSY, "m", "A note.")
+    step.release()
+    generation = future.result(PATIENCE)
+    assert (generation.text, generation.finish) == ("X", Finish.END)
+    assert generation.queue_ms >= 0
+    stage.idle()
+    assert stage.states == ["loading", "ready", "busy", "ready"]
+
+
+def test_the_time_in_the_queue_is_measured(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("x")
+    waiting = stage.submit("y", key="b")
+    first = stage.engine.next("generate")
+    threading.Timer(0.05, first.release).start()
+    stage.engine.next("generate").release()
+    assert waiting.result(PATIENCE).queue_ms >= 45
+
+
+def test_the_newest_of_a_document_replaces_a_queued_one(stage: Stage) -> None:
+    stage.loaded()
+    running = stage.submit("1", key="other")
+    step = stage.engine.next("generate")
+    older, of_another, newer = stage.submit("2"), stage.submit("3", key="b"), stage.submit("4")
+    assert older.done()
+    assert older.result() == Generation("", Finish.CANCELLED)
+    assert not of_another.done()
+    step.release()
+    stage.engine.next("generate").release()
+    stage.engine.next("generate").release()
+    assert [future.result(PATIENCE).text for future in (running, of_another, newer)] == ["1", "3", "4"]
+    assert stage.engine.log[1:] == ["generate 1", "generate 3", "generate 4"]
+
+
+def test_the_one_that_runs_is_left_to_its_token(stage: Stage) -> None:
+    stage.loaded()
+    token = CancelToken()
+    running = stage.submit("1", token=token)
+    stage.engine.next("generate")
+    newer = stage.submit("2")
+    assert not running.done()
+    token.cancel()
+    assert running.result(PATIENCE).finish is Finish.CANCELLED
+    stage.engine.next("generate").release()
+    assert newer.result(PATIENCE).text == "2"
+
+
+def test_what_is_cancelled_in_the_queue_costs_nothing(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("1", key="other")
+    step = stage.engine.next("generate")
+    token = CancelToken()
+    queued = stage.submit("2", token=token)
+    token.cancel()
+    step.release()
+    assert queued.result(PATIENCE).finish is Finish.CANCELLED
+    stage.idle()
+    assert "generate 2" not in stage.engine.log
+
+
+def test_a_future_cancelled_in_the_queue_does_not_hurt_the_thread(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("1", key="other")
+    step = stage.engine.next("generate")
+    for key in "ab":
+        assert stage.submit("2", key=key).cancel()
+    assert stage.submit("3", key="a").cancel(), "replacing a cancelled one is no error either"
+    load = stage.worker.load(LoadOrder("unwanted"))
+    assert load.cancel()
+    step.release()
+    assert stage.answer("4").text == "4"
+    assert stage.engine.log[1:] == ["generate 1", "generate 4"]
+
+
+def test_an_engine_that_fails_spoils_one_request_only(stage: Stage) -> None:
+    stage.loaded()
+    future = stage.submit("1")
+    stage.engine.next("generate").release(RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        future.result(PATIENCE)
+    assert stage.answer("2").text == "2"
+    assert stage.engine.log[1:] == ["generate 1", "forget", "generate 2"], "what the failure left in the cache goes"
+    stage.idle()
+    assert stage.states[-1] == "ready"
+
+
+def test_without_a_model_a_generation_fails(stage: Stage) -> None:
+    with pytest.raises(ModelError, match="No model is loaded"):
+        stage.submit("x").result(PATIENCE)
+    assert stage.engine.log == []
+
+
+def test_forget_waits_for_its_turn(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("1")
+    step = stage.engine.next("generate")
+    forgotten = stage.worker.forget()
+    assert not forgotten.done()
+    step.release()
+    forgotten.result(PATIENCE)
+    assert stage.engine.log[1:] == ["generate 1", "forget"]
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("running", ["nothing", "load", "generate"])
+def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
+    stage = Stage()
+    waiting: list[Future[Any]] = []
+    under_way: Future[Any] | None = None
+    if running == "load":
+        under_way = stage.worker.load(LoadOrder("m"))
+        stage.engine.next("load")
+    elif running == "generate":
+        stage.loaded()
+        under_way = stage.submit("1", key="other")
+        stage.engine.next("generate")
+    if under_way is not None:
+        waiting = [stage.submit("2"), stage.worker.forget()]
+    stage.worker.stop(PATIENCE)
+    assert under_way is None or under_way.done()
+    assert all(future.cancelled() for future in waiting)
+    assert stage.engine.log[-1] == "unload"
+    assert "intract-inference" not in [thread.name for thread in threading.enumerate()]
+    late = [stage.submit("3"), stage.worker.load(LoadOrder("m")), stage.worker.forget()]
+    assert all(future.cancelled() for future in late)
+    stage.worker.stop(PATIENCE)
+
+
+def test_stop_without_a_start() -> None:
+    InferenceWorker(FakeEngine()).stop()
+
+
+def test_many_threads_at_once(stage: Stage) -> None:
+    """Every future ends, whoever asks while whatever else happens."""
+    stage.loaded()
+    futures: queue.Queue[Future[Any]] = queue.Queue()
+
+    def ask(name: str) -> None:
+        for index in range(50):
+            token = CancelToken()
+            futures.put(stage.submit(f"{name}{index}", key=name if index % 2 else "shared", token=token))
+            if index % 3 == 0:
+                token.cancel()
+            if index % 10 == 9:
+                futures.put(stage.worker.forget())
+
+    finished = threading.Event()
+
+    def play() -> None:
+        while not finished.is_set():
+            try:
+                stage.engine.steps.get(timeout=0.01).release()
+            except queue.Empty:
+                continue
+
+    player = threading.Thread(target=play)
+    player.start()
+    askers = [threading.Thread(target=ask, args=(name,)) for name in "abcd"]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(PATIENCE)
+    results = [futures.get_nowait().result(PATIENCE) for _ in range(futures.qsize())]
+    finished.set()
+    player.join(PATIENCE)
+    assert len(results) == 4 * 55
+    stage.idle()
+    assert stage.states[-1] == "ready"
