@@ -69,7 +69,7 @@ def policy(settings: Settings) -> Policy:
     completion = settings.completion
     budget = None
     if completion.prefix_tokens or completion.suffix_tokens:
-        budget = PromptBudget(completion.prefix_tokens or 512, completion.suffix_tokens or 128)
+        budget = PromptBudget(completion.prefix_tokens, completion.suffix_tokens)
     return Policy(
         enabled=completion.enabled,
         disabled_languages=frozenset(completion.disabled_languages),

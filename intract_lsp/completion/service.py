@@ -73,7 +73,7 @@ class Policy:
     max_line_tokens: int = 64
     max_block_tokens: int = 160
     budget: PromptBudget | None = None
-    """``None`` = the model's own for its device."""
+    """``None``, and a side of 0 tokens, mean the model's own for its device."""
     deadline: float = 8.0
     """Seconds."""
     debounce: float | None = None

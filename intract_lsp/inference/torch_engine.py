@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ PREFILL_STEP = 64
 
 WORKING_MEMORY = 400 << 20
 """Bytes beside the weights: torch itself, activations, the KV cache of one prompt."""
+
+
+UNSTATED_CONTEXT = 2048
+"""Tokens assumed where a model's configuration does not say how many it takes."""
+
+SENTINEL_ROOM = 16
+"""Tokens of a prompt beside the text: sentinels and the begin token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class _Loaded:
     cache: Any
     """A ``PrefixCache``."""
     device: Any
+    context_length: int
+    """Most tokens, prompt and answer together, that the model was made for."""
 
 
 class TorchEngine:
@@ -77,7 +86,9 @@ class TorchEngine:
         threads = order.threads or physical_cores()
         torch.set_num_threads(threads)
         report(f"Loading {files.name}", None)
+        _stop_if_cancelled(token)
         network = _load_network(files.directory, placement.dtype, placement.device)
+        _stop_if_cancelled(token)
         tokenizer = load_tokenizer(files.directory)
         fim, note = resolve_format(files.fim_family, tokenizer)
         card = ModelCard(
@@ -91,7 +102,8 @@ class TorchEngine:
             notes=(note,) if note else (),
         )
         ends = end_ids(fim, tokenizer) | _configured_ends(network)
-        loaded = _Loaded(network, tokenizer, fim, ends, card, PrefixCache(), placement.device)
+        context_length = getattr(network.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
+        loaded = _Loaded(network, tokenizer, fim, ends, card, PrefixCache(), placement.device, context_length)
         report("Warming up", None)
         self._warm_up(loaded)
         self._loaded = loaded
@@ -111,7 +123,7 @@ class TorchEngine:
             raise ModelError("No model is loaded.")
         began = time.monotonic()
         source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
-        prompt = render(loaded.fim, source, budget or loaded.card.budget, loaded.tokenizer)
+        prompt = render(loaded.fim, source, _fit_budget(budget, loaded, limits.max_tokens), loaded.tokenizer)
         tokenized = time.monotonic()
         reused = loaded.cache.reuse(prompt.ids)
         next_id = self._prefill(loaded, prompt.ids[reused:], limits, token)
@@ -204,6 +216,22 @@ class TorchEngine:
             best = int(output.logits[0, -1].argmax())  # logits: (1, 1, vocabulary)
         loaded.cache.extend(ids)
         return best
+
+
+def _stop_if_cancelled(token: CancelToken) -> None:
+    if token.cancelled:
+        raise ModelError("Loading the model was cancelled.")
+
+
+def _fit_budget(asked: PromptBudget | None, loaded: _Loaded, max_tokens: int) -> PromptBudget:
+    """Return the budget asked for, zeros meaning the default, cut in proportion to what the model takes."""
+    default = loaded.card.budget
+    prefix, suffix = (asked.prefix or default.prefix, asked.suffix or default.suffix) if asked else astuple(default)
+    room = max(2, loaded.context_length - max_tokens - SENTINEL_ROOM)
+    if prefix + suffix <= room:
+        return PromptBudget(prefix, suffix)
+    kept = room * prefix // (prefix + suffix)
+    return PromptBudget(kept, room - kept)
 
 
 def _load_network(directory: Path, dtype: Any, device: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from pygls.lsp.server import LanguageServer
@@ -29,7 +30,7 @@ class StatusPublisher:
         """Listen to the worker from now on."""
 
         def on_status(status: EngineStatus) -> None:
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop has closed; nobody is left to tell
                 loop.call_soon_threadsafe(self._on_status, status)
 
         self._app.worker.on_status = on_status

@@ -87,7 +87,13 @@ def test_limit_takes_the_first_items_and_blank_lines_do_not_count(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("path", "language"),
-    [("a/b.PY", "python"), ("x.tsx", "typescriptreact"), ("m.rs", "rust"), ("Makefile", "makefile"), ("notes", "plaintext")],
+    [
+        ("a/b.PY", "python"),
+        ("x.tsx", "typescriptreact"),
+        ("m.rs", "rust"),
+        ("Makefile", "makefile"),
+        ("x", "plaintext"),
+    ],
 )
 def test_the_language_follows_from_the_paths_suffix(tmp_path: Path, path: str, language: str) -> None:
     assert read_items(write(tmp_path / "items.jsonl", {**PUBLIC, "path": path}))[0].language_id == language

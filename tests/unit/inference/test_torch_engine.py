@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 import weakref
 from collections.abc import Callable
@@ -381,3 +382,32 @@ def test_unload_frees_the_weights(directory: Path, monkeypatch: pytest.MonkeyPat
     load(engine)
     gc.collect()
     assert [network() is None for network in networks] == [True, True, False]
+
+
+def test_a_prompt_never_exceeds_what_the_model_takes(tmp_path: Path) -> None:
+    directory = write_model(tmp_path)
+    config = directory / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "max_position_embeddings": 96}))
+    engine = engine_for(directory)
+    load(engine)
+    source = context("some text\n" * 60, "\nand more text" * 60)
+    given = engine.generate(source, PromptBudget(20_000, 5_000), limits(8), CancelToken(), lambda text: None)
+    assert 48 <= given.prompt_tokens <= 96 - 8
+
+
+def test_a_budget_of_zero_is_the_devices_own(tiny: Tiny) -> None:
+    source = context("some text\n" * 400, "\nand more text" * 400)
+    own = tiny.engine.generate(source, None, limits(2), CancelToken(), lambda text: None)
+    half = tiny.engine.generate(source, PromptBudget(tiny.card.budget.prefix, 0), limits(2), CancelToken(), print)
+    assert half.prompt_tokens == own.prompt_tokens
+
+
+def test_a_cancelled_load_leaves_no_model(directory: Path) -> None:
+    token = CancelToken()
+    token.cancel()
+    engine = engine_for(directory)
+    with pytest.raises(ModelError, match="cancelled"):
+        engine.load(ORDER, lambda sentence, fraction: None, token)
+    with pytest.raises(ModelError, match="No model"):
+        engine.generate(context("x"), None, limits(), CancelToken(), print)
