@@ -178,7 +178,7 @@ def test_a_document_of_10_mb(shared: RawClient) -> None:
     opened = time.monotonic()
     at = {"line": lines // 2, "character": 8}
     shared.change(uri, 2, {"range": {"start": at, "end": at}, "text": "new\n"})
-    assert shared.complete(uri, lines // 2 + 1, 0, text="x") is not None
+    assert set(shared.complete(uri, lines // 2 + 1, 0)) == {"items"}
     edited = time.monotonic()
     assert shared.complete(uri, lines + 1, 8)["items"]
     completed = time.monotonic()

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from raw_client import AUTOMATIC, CLIENT, INVOKED, RawClient, watched_command
 
-OPERATIONS = 1700
-"""For each of the three position encodings: 5,100 in all."""
+OPERATIONS = 2000
+"""For each of the three position encodings: 6,000 in all."""
 
-SEED = 20_240_229
+SEED = "29 February"
 CANCELLED = -32800
 PIECES = [
     *(
@@ -32,7 +32,6 @@ PIECES = [
         "\u2028",
         "\x0c",
         "\x85",
-        "\0",
         "é",
         "漢",
     ),
@@ -79,7 +78,7 @@ class Editor:
 class Machine:
     """One session of random operations; all that was sent is remembered until the end."""
 
-    def __init__(self, client: RawClient, encoding: str, seed: int) -> None:
+    def __init__(self, client: RawClient, encoding: str, seed: str) -> None:
         self.client = client
         self.editor = Editor(encoding)
         self.random = random.Random(seed)
@@ -101,6 +100,7 @@ class Machine:
             (self.cancel, 12),
             (self.command, 4),
             (self.compare, 10),
+            (self.pause, 6),
         ]
         self.random.choices([o for o, _ in operations], [weight for _, weight in operations])[0]()
 
@@ -132,7 +132,11 @@ class Machine:
     def complete(self) -> None:
         if uri := self.opened():
             text = self.editor.texts[uri]
-            _, at = self.editor.position(text, self.random.choice([len(text), self.random.randint(0, len(text))]))
+            offset = self.random.randint(0, len(text))
+            if self.random.random() < 0.5:  # at its line's end, where there is more to suggest
+                end = LINE_END.search(text, offset)
+                offset = end.start() if end else len(text)
+            _, at = self.editor.position(text, offset)
             self.ask(uri, at["line"], at["character"])
 
     def complete_outside(self) -> None:
@@ -140,7 +144,7 @@ class Machine:
         self.ask(uri, self.random.choice([0, 3, 1000]), self.random.choice([1, 7, 100_000]))
 
     def cancel(self) -> None:
-        recent = self.sent[-6:]
+        recent = self.sent[-3:]
         known = self.random.choice(recent) if recent and self.random.random() < 0.8 else None
         id_ = known if known is not None else self.random.choice([*self.sent[:1], 10**9, "unknown"])
         self.cancelled.add(id_)
@@ -154,6 +158,11 @@ class Machine:
         uri = self.random.choice(ADDRESSES)
         self.sent.append(self.client.request("$test/text", {"uri": uri}))
         self.expected[self.sent[-1]] = uri, self.editor.texts.get(uri)
+
+    def pause(self) -> None:
+        """Let the server answer, as between two thoughts of the user."""
+        if self.sent:
+            self.client.response(self.sent[-1])
 
     def finish(self) -> None:
         """Compare all texts once more, wait for the last response and check every one."""
@@ -197,25 +206,30 @@ class Machine:
         return self.editor.versions[uri]
 
     def text(self, pieces: int) -> str:
-        return "".join(self.random.choices(PIECES, k=self.random.randint(0, pieces)))
+        text = "".join(self.random.choices(PIECES, k=self.random.randint(0, pieces)))
+        # Rarely: a document with it is binary, and gets no suggestions from then on.
+        return text + "\0" if self.random.random() < 0.005 else text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
 def test_texts_stay_equal_and_every_request_gets_one_response(
     start: Callable[[list[str]], RawClient], encoding: str
 ) -> None:
-    client = start(watched_command(step_seconds=0.001))
+    client = start(watched_command(step_seconds=0.002))
     client.initialize({**CLIENT, "general": {"positionEncodings": [encoding]}})
     client.wait_ready()
-    machine = Machine(client, encoding, SEED)
+    client.responses.clear()
+    seed = f"{SEED}, {encoding}"
+    print("seed:", seed)  # shown where the test fails
+    machine = Machine(client, encoding, seed)
     for _ in range(OPERATIONS):
         machine.step()
     machine.finish()
     results = [client.responses[id_][0] for id_ in machine.completions]
     # The session was worth its while: there were suggestions, cancelled requests and overtaken ones.
-    assert sum(bool(r.get("result") and r["result"]["items"]) for r in results) > 20
-    assert sum("error" in r for r in results) > 20
-    assert sum("result" in r and r["result"] is None for r in results) > 20
+    assert sum(bool(response.get("result") and response["result"]["items"]) for response in results) > 10
+    assert sum("error" in response for response in results) > 10
+    assert sum("result" in response and response["result"] is None for response in results) > 10
     client.open("file:///w/good.py", "x = spam")
     assert client.complete("file:///w/good.py", 0, 8)["items"][0]["insertText"] == "echo(spam)"
     assert client.leave() == 0

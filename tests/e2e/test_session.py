@@ -101,8 +101,7 @@ def test_requests_before_the_model_is_loaded_get_an_empty_list_and_progress_is_s
     client.notified("$/progress", lambda params: params["value"]["kind"] == "end")
     client.wait_ready()
     shown = [n["params"] for n in client.notifications if n["method"] == "$/progress"]
-    assert [params["value"]["kind"] for params in shown][0] == "begin"
-    assert [params["value"]["kind"] for params in shown][-1] == "end"
+    assert (shown[0]["value"]["kind"], shown[-1]["value"]["kind"]) == ("begin", "end")
     assert {"kind": "report", "message": "Nearly there", "percentage": 90} in [params["value"] for params in shown]
     assert {params["token"] for params in shown} == {token}
     assert client.complete(URI, 0, 8)["items"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import Start
-from raw_client import CLIENT, AnsweredWithError, RawClient
+from raw_client import CLIENT, AnsweredWithError, RawClient, watched_command
 
 URI = "file:///w/a.py"
 
@@ -103,17 +103,26 @@ def test_toggle_switches_off_and_on(opened: RawClient) -> None:
     assert reason(opened) is None
 
 
-def test_select_model_lists_and_loads(opened: RawClient) -> None:
-    listed = opened.run("intract.selectModel")
+def test_select_model_lists_and_loads(start: Start) -> None:
+    client = start(watched_command(held_load=True))
+    client.initialize()
+    client.call("$test/release", {"steps": 1})
+    client.wait_ready()
+    client.open(URI, "x = spam")
+    listed = client.run("intract.selectModel")
     assert listed["current"] == "echo"
     names = {model["name"] for model in listed["models"]}
     assert "qwen2.5-coder-0.5b" in names
     assert all({"name", "installed", "licence"} <= model.keys() for model in listed["models"])
-    opened.notifications.clear()
-    opened.run("intract.selectModel", {"name": "qwen2.5-coder-0.5b"})
-    loading = opened.notified("intract/status", lambda status: status["engine"]["model"] == "qwen2.5-coder-0.5b")
-    assert loading["engine"]["state"] == "loading"
-    opened.wait_ready()
+    client.run("intract.selectModel", {"name": "qwen2.5-coder-0.5b"})
+    client.notified(
+        "intract/status",
+        lambda status: (status["engine"]["state"], status["engine"]["model"]) == ("loading", "qwen2.5-coder-0.5b"),
+    )
+    assert reason(client) == "loading"
+    client.notifications.clear()
+    client.call("$test/release", {"steps": 1})
+    client.wait_ready()
     with pytest.raises(AnsweredWithError, match=r"qwen2\.5-coder-0\.5b"):
-        opened.run("intract.selectModel", {"name": "qwen2.5-coder-0.6b"})
-    assert reason(opened) is None
+        client.run("intract.selectModel", {"name": "qwen2.5-coder-0.6b"})
+    assert reason(client) is None
