@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from raw_client import RawClient, server_command, watched_command
-
-Start = Callable[..., RawClient]
+from raw_client import RawClient, Start, server_command, watched_command
 
 
 @pytest.fixture

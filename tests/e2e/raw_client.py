@@ -232,6 +232,10 @@ class RawClient:
             self._changed.notify_all()
 
 
+Start = Callable[..., RawClient]
+"""Starts a server process by a command; without one, the product's."""
+
+
 def server_command(*arguments: str) -> list[str]:
     """The product, with the engine that needs no model."""
     return [sys.executable, "-m", "intract_lsp", "serve", "--engine", "echo", *arguments]

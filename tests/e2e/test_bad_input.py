@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import Start
-from raw_client import SECONDS, AnsweredWithError, RawClient, server_command
+from raw_client import SECONDS, AnsweredWithError, RawClient, Start, server_command
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, NOT_INITIALIZED = -32700, -32600, -32601, -32602, -32002
 LARGE_SECONDS = 2.0

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
-from raw_client import AUTOMATIC, CLIENT, INVOKED, RawClient, server_command
+from raw_client import AUTOMATIC, CLIENT, INVOKED, RawClient, Start, server_command
 
 TYPED_THROUGH_MS = 10.0
 """Most milliseconds that the server may take, in the 95th percentile, while a shown suggestion is typed."""

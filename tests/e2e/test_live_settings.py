@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Start
-from raw_client import CLIENT, AnsweredWithError, RawClient, watched_command
+from raw_client import CLIENT, AnsweredWithError, RawClient, Start, watched_command
 
 URI = "file:///w/a.py"
 

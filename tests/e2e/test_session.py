@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Start
-from raw_client import CLIENT, SECONDS, RawClient, server_command, watched_command
+from raw_client import CLIENT, SECONDS, RawClient, Start, server_command, watched_command
 
 INITIALIZE_SECONDS = 1.0
 DYNAMIC = {"textDocument": {"inlineCompletion": {"dynamicRegistration": True}}}
