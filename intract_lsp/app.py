@@ -14,7 +14,6 @@ from intract_lsp.inference.echo_engine import EchoEngine
 from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ReportProgress
 from intract_lsp.inference.torch_engine import ModelFiles, Resolve, TorchEngine
 from intract_lsp.inference.worker import InferenceWorker
-from intract_lsp.models.pull_child import pull_in_child
 from intract_lsp.paths import Paths
 from intract_lsp.settings import Settings, SettingsStack, layer_from_options, read_layer
 
@@ -92,6 +91,9 @@ def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
     """Return the engine's way to a model: by name, fetched in a child process where it is not on this machine."""
 
     def resolve(name: str, report: ReportProgress, token: CancelToken) -> ModelFiles:
+        # Imported on the inference thread: the answer to `initialize` need not wait for it.
+        from intract_lsp.models.pull_child import pull_in_child
+
         offline = settings.current.model.offline
         model = pull_in_child(name, paths, offline=offline, fresh=False, report=report, token=token)
         return ModelFiles(model.name, model.directory, model.fim_family)

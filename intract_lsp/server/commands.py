@@ -11,7 +11,6 @@ from pygls.lsp.server import LanguageServer
 from intract_lsp.app import App
 from intract_lsp.completion.service import Answered
 from intract_lsp.errors import ModelError
-from intract_lsp.models import fetch, listing
 from intract_lsp.server.convert import ACCEPTED_COMMAND
 from intract_lsp.server.status import StatusPublisher, status_values
 
@@ -47,6 +46,8 @@ def commands(app: App, publisher: StatusPublisher) -> dict[str, Command]:
         return {"enabled": enabled, "message": f"Completions are {'on' if enabled else 'off'}."}
 
     def select_model(arguments: Arguments) -> dict[str, Any]:
+        from intract_lsp.models import fetch, listing
+
         name = arguments.get("name")
         if name is None:
             return {"models": listing.model_values(app.paths), "current": app.worker.status.model}
