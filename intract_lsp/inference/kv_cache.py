@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from transformers import DynamicCache
+import torch
+from torch import Tensor
+
+
+class Network(Protocol):
+    """A model's forward pass over one sequence, of which it holds the keys and values."""
+
+    def forward(self, ids: Sequence[int], last: int = 1) -> Tensor:
+        """Append ``ids`` to the sequence and return the logits of its ``last`` positions, (last, vocabulary)."""
+
+    def cut(self, length: int) -> None:
+        """Forget the positions from ``length`` on."""
 
 
 class PrefixCache:
-    """One sequence of tokens with its keys and values in every layer."""
+    """The tokens behind a network's keys and values: knows what of a new prompt is there already."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network) -> None:
+        self._network = network
         self._ids: list[int] = []
-        self.layers = DynamicCache()
-        """What the model's forward appends to: a plain cache, so that any layer can be cut back."""
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -24,23 +35,26 @@ class PrefixCache:
         At least the prompt's last token is left to be computed, since its logits are needed.
         """
         common = common_prefix(self._ids, prompt[:-1])
-        surplus = len(self._ids) - common
-        if surplus:
-            self._ids = self._ids[:common]
-            if common:
-                self.layers.crop(-surplus)
-            else:
-                self.layers = DynamicCache()
+        self.cut(common)
         return common
 
-    def extend(self, ids: Sequence[int]) -> None:
-        """Note that the model has appended the keys and values of ``ids``."""
+    def append(self, ids: Sequence[int], last: int = 1) -> Tensor:
+        """Compute ``ids`` behind what is held and return the logits of the ``last`` positions, (last, vocabulary)."""
+        with torch.inference_mode():
+            logits = self._network.forward(ids, last)
         self._ids.extend(ids)
+        return logits
+
+    def cut(self, length: int) -> None:
+        """Forget the positions from ``length`` on."""
+        if length < len(self._ids):
+            self._network.cut(length)
+            del self._ids[length:]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, also what a computation that failed half-way may have left."""
+        self._network.cut(0)
         self._ids = []
-        self.layers = DynamicCache()
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

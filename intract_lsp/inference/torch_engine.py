@@ -5,11 +5,12 @@ Knows nothing of LSP, documents or settings files. One thread calls it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
@@ -17,6 +18,11 @@ from intract_lsp.completion.prompt import FimFormat, PromptSource, end_ids, rend
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
 from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from intract_lsp.inference.kv_cache import Network, PrefixCache
+
+log = logging.getLogger(__name__)
 
 PREFILL_STEP = 64
 """Prompt tokens computed between two looks at the cancel token: about a fifth of a second for 0.5B on two cores."""
@@ -49,15 +55,11 @@ Resolve = Callable[[str, ReportProgress, CancelToken], ModelFiles]
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    model: Any
-    """A transformers causal language model in eval mode."""
     tokenizer: TextTokenizer
     fim: FimFormat
     end_ids: frozenset[int]
     card: ModelCard
-    cache: Any
-    """A ``PrefixCache``."""
-    device: Any
+    cache: PrefixCache
     context_length: int
     """Most tokens, prompt and answer together, that the model was made for."""
 
@@ -87,7 +89,7 @@ class TorchEngine:
         torch.set_num_threads(threads)
         report(f"Loading {files.name}", None)
         _stop_if_cancelled(token)
-        network = _load_network(files.directory, placement.dtype, placement.device)
+        model = _load_model(files.directory, placement.dtype, placement.device)
         _stop_if_cancelled(token)
         tokenizer = load_tokenizer(files.directory)
         fim, note = resolve_format(files.fim_family, tokenizer)
@@ -101,9 +103,10 @@ class TorchEngine:
             budget=placement.budget,
             notes=(note,) if note else (),
         )
-        ends = end_ids(fim, tokenizer) | _configured_ends(network)
-        context_length = getattr(network.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
-        loaded = _Loaded(network, tokenizer, fim, ends, card, PrefixCache(), placement.device, context_length)
+        ends = end_ids(fim, tokenizer) | _configured_ends(model)
+        context_length = getattr(model.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
+        cache = PrefixCache(_network(model, context_length))
+        loaded = _Loaded(tokenizer, fim, ends, card, cache, context_length)
         report("Warming up", None)
         self._warm_up(loaded)
         self._loaded = loaded
@@ -204,18 +207,7 @@ class TorchEngine:
 
     def _step(self, loaded: _Loaded, ids: list[int]) -> int:
         """Append ``ids`` to the cache and return the most likely next token."""
-        import torch
-
-        with torch.inference_mode():
-            output = loaded.model(
-                torch.tensor([ids], device=loaded.device),  # (1, len(ids)), int64
-                past_key_values=loaded.cache.layers,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            best = int(output.logits[0, -1].argmax())  # logits: (1, 1, vocabulary)
-        loaded.cache.extend(ids)
-        return best
+        return int(loaded.cache.append(ids)[-1].argmax())
 
 
 def _stop_if_cancelled(token: CancelToken) -> None:
@@ -234,7 +226,21 @@ def _fit_budget(asked: PromptBudget | None, loaded: _Loaded, max_tokens: int) ->
     return PromptBudget(kept, room - kept)
 
 
-def _load_network(directory: Path, dtype: Any, device: Any) -> Any:
+def _network(model: Any, context_length: int) -> Network:
+    """Return the fastest forward that computes what the model's own would."""
+    import torch
+
+    from intract_lsp.inference.decoder import LeanDecoder
+    from intract_lsp.inference.transformers_network import TransformersNetwork
+
+    if LeanDecoder.supports(model.config):
+        with torch.inference_mode():
+            return LeanDecoder(model, context_length)
+    log.info("no lean forward for the architecture %s; using transformers' own", model.config.model_type)
+    return TransformersNetwork(model)
+
+
+def _load_model(directory: Path, dtype: Any, device: Any) -> Any:
     """Load the weights. Raises ``ModelError`` for a broken or unknown model, with the reason."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -243,7 +249,7 @@ def _load_network(directory: Path, dtype: Any, device: Any) -> Any:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
-        network = AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
             local_files_only=True,
@@ -254,12 +260,12 @@ def _load_network(directory: Path, dtype: Any, device: Any) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The model in {directory} cannot be loaded ({first_line}); pull it again.") from error
-    return network.to(device).eval()
+    return model.to(device).eval()
 
 
-def _configured_ends(network: Any) -> frozenset[int]:
+def _configured_ends(model: Any) -> frozenset[int]:
     """Return the end tokens that the model's own configuration names."""
-    configured = network.config.eos_token_id
+    configured = model.config.eos_token_id
     if configured is None:
         return frozenset()
     return frozenset([configured] if isinstance(configured, int) else configured)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,17 +11,19 @@ from intract_lsp.inference.kv_cache import PrefixCache, common_prefix
 ids = st.lists(st.integers(0, 3), max_size=12)
 
 
-def compute(cache: PrefixCache, new: list[int]) -> None:
-    """Append what a one-layer model would: keys that say which token they are of."""
-    keys = torch.tensor(new, dtype=torch.float32).reshape(1, 1, len(new), 1)
-    cache.layers.update(keys, -keys, 0)
-    cache.extend(new)
+class Recorder:
+    """A network whose keys and values say which token they are of."""
 
+    def __init__(self) -> None:
+        self.held: list[int] = []
 
-def held(cache: PrefixCache) -> list[int]:
-    layer = cache.layers.layers[0]
-    assert torch.equal(layer.keys, -layer.values)
-    return [int(key) for key in layer.keys.flatten()]
+    def forward(self, ids: Sequence[int], last: int = 1) -> torch.Tensor:
+        self.held.extend(ids)
+        return torch.zeros(last, 4)
+
+    def cut(self, length: int) -> None:
+        assert length <= len(self.held)
+        del self.held[length:]
 
 
 @given(ids, ids)
@@ -30,28 +34,32 @@ def test_common_prefix(left: list[int], right: list[int]) -> None:
 
 
 @given(st.lists(ids.filter(bool), min_size=1, max_size=6))
-def test_the_layers_hold_what_the_prompt_says(prompts: list[list[int]]) -> None:
-    cache = PrefixCache()
+def test_the_network_holds_what_the_prompt_says(prompts: list[list[int]]) -> None:
+    network = Recorder()
+    cache = PrefixCache(network)
     before: list[int] = []
     for prompt in prompts:
         reused = cache.reuse(prompt)
         assert reused == min(common_prefix(before, prompt), len(prompt) - 1)
-        assert len(cache) == reused == cache.layers.get_seq_length()
-        compute(cache, prompt[reused:])
-        assert held(cache) == prompt
+        assert len(cache) == reused == len(network.held)
+        cache.append(prompt[reused:])
+        assert network.held == prompt
         before = prompt
 
 
 def test_the_last_token_is_always_left_to_compute() -> None:
-    cache = PrefixCache()
-    compute(cache, [1, 2, 3])
+    network = Recorder()
+    cache = PrefixCache(network)
+    cache.append([1, 2, 3])
     assert cache.reuse([1, 2, 3]) == 2
-    assert held(cache) == [1, 2]
+    assert network.held == [1, 2]
 
 
-def test_clear() -> None:
-    cache = PrefixCache()
-    compute(cache, [1, 2, 3])
+def test_clear_also_drops_what_a_failed_computation_left() -> None:
+    network = Recorder()
+    cache = PrefixCache(network)
+    cache.append([1, 2, 3])
+    network.held.append(9)
     cache.clear()
-    assert len(cache) == cache.layers.get_seq_length() == 0
+    assert network.held == []
     assert cache.reuse([1, 2, 3]) == 0

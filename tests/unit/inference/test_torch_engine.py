@@ -4,7 +4,7 @@ import gc
 import json
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import FIM, byte_level, write_model
+from transformers import AutoModelForCausalLM
 
 from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
@@ -48,6 +49,7 @@ class Tiny:
     engine: TorchEngine
     card: ModelCard
     network: Any
+    """The same weights in transformers' own forward."""
     forwards: list[int]
     """Tokens of each forward pass since the list was cleared."""
 
@@ -55,15 +57,25 @@ class Tiny:
 @pytest.fixture(scope="module")
 def tiny(directory: Path) -> Tiny:
     """A loaded engine whose forward passes are counted."""
-    networks = []
-    real = torch_engine._load_network
+    forwards: list[int] = []
+    real = torch_engine._network
+
+    def counted(*given: Any) -> Any:
+        network = real(*given)
+        forward = network.forward
+
+        def count(ids: Sequence[int], last: int = 1) -> Any:
+            forwards.append(len(ids))
+            return forward(ids, last)
+
+        network.forward = count
+        return network
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_engine, "_load_network", lambda *given: networks.append(real(*given)) or networks[-1])
+        patch.setattr(torch_engine, "_network", counted)
         engine = engine_for(directory)
         card = load(engine)
-    forwards: list[int] = []
-    networks[0].model.embed_tokens.register_forward_pre_hook(lambda module, given: forwards.append(given[0].shape[1]))
-    return Tiny(engine, card, networks[0], forwards)
+    return Tiny(engine, card, AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32), forwards)
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +314,7 @@ def test_too_little_memory_is_refused_before_loading(
     directory: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100 << 20))
-    monkeypatch.setattr(torch_engine, "_load_network", lambda *given: pytest.fail("loaded all the same"))
+    monkeypatch.setattr(torch_engine, "_load_model", lambda *given: pytest.fail("loaded all the same"))
     with pytest.raises(ModelError, match=r"tiny needs 400 MiB on the cpu and 100 MiB are free: .*\.$"):
         load(engine_for(directory))
 
@@ -361,14 +373,14 @@ def test_a_warm_up_that_fails_leaves_no_model(directory: Path, monkeypatch: pyte
 
 def test_unload_frees_the_weights(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks: list[weakref.ref[Any]] = []
-    real = torch_engine._load_network
+    real = torch_engine._network
 
     def remembered(*given: Any) -> Any:
         network = real(*given)
         networks.append(weakref.ref(network))
         return network
 
-    monkeypatch.setattr(torch_engine, "_load_network", remembered)
+    monkeypatch.setattr(torch_engine, "_network", remembered)
     engine = engine_for(directory)
     load(engine)
     generate(engine, "def f(")
