@@ -91,6 +91,7 @@ def fetch_from_hub(spec: ModelSpec, directory: Path, report: ReportProgress, tok
     first, a full disk or a wrong checksum, ``PullCancelled`` on a cancel.
     """
     report(f"Asking the Hugging Face hub for {spec.name}", None)
+    _switch_telemetry_off()
     found = _ask(spec, token)
     directory.mkdir(parents=True, exist_ok=True)
     here = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
@@ -107,6 +108,13 @@ def fetch_from_hub(spec: ModelSpec, directory: Path, report: ReportProgress, tok
     # huggingface_hub keeps what it needs for resuming there.
     shutil.rmtree(directory / ".cache", ignore_errors=True)
     return found
+
+
+def _switch_telemetry_off() -> None:
+    """Keep huggingface_hub to what was asked for: by itself it also fetches a list of agents."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
 def _ask(spec: ModelSpec, token: CancelToken) -> HubRevision:

@@ -107,6 +107,7 @@ def test_a_model_comes_from_the_hub(paths: Paths, hub: Hub) -> None:
         "intract.json",
     }
     assert not any(path.endswith((".bin", ".py")) for path in hub.asked)
+    assert all("/bigcode/starcoder2-3b/" in f"{path}/" for path in hub.asked), "only the repository is asked for"
     assert any(0 < (fraction or 0) < 1 for _, fraction in reports)
     asked = len(hub.asked)
     assert get("starcoder2-3b", paths, reports) == model
