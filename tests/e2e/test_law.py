@@ -239,6 +239,8 @@ def test_texts_stay_equal_and_every_request_gets_one_response(
     @given(st.randoms(use_true_random=True))
     def play(random: Random) -> None:
         machine = Machine(client, encoding, random, next(numbers))
+        machine.open()
+        machine.open()
         for _ in range(OPERATIONS):
             machine.step()
         machine.finish()
