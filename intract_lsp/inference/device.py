@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 
 import psutil
@@ -66,10 +68,9 @@ def _fastest(device: str) -> tuple[torch.dtype, str]:
 
 def physical_cores() -> int:
     """Return the number of physical cores this process may use, at least one."""
-    try:
-        allowed = len(psutil.Process().cpu_affinity())
-    except AttributeError:  # not on macOS
-        allowed = psutil.cpu_count() or 1
+    allowed = psutil.cpu_count() or 1
+    if sys.platform == "linux":  # elsewhere a process is rarely held to some of the cores
+        allowed = len(os.sched_getaffinity(0))
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
 

@@ -60,20 +60,22 @@ def test_a_device_that_is_not_there(machine: SimpleNamespace, device: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("allowed", "physical", "expected"), [([0, 1, 2, 3], 2, 2), ([0], 8, 1), ([0, 1], None, 2), ([], 4, 1)]
+    ("platform", "allowed", "physical", "expected"),
+    [
+        ("linux", {0, 1, 2, 3}, 2, 2),
+        ("linux", {0}, 8, 1),
+        ("linux", {0, 1}, None, 2),
+        ("linux", set(), 4, 1),
+        ("darwin", set(), 8, 8),
+    ],
 )
 def test_physical_cores(
-    monkeypatch: pytest.MonkeyPatch, allowed: list[int], physical: int | None, expected: int
+    monkeypatch: pytest.MonkeyPatch, platform: str, allowed: set[int], physical: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(cpu_affinity=lambda: allowed))
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: allowed, raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 16 if logical else physical)
     assert physical_cores() == expected
-
-
-def test_physical_cores_where_affinity_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "Process", SimpleNamespace)
-    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
-    assert physical_cores() == 8
 
 
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
