@@ -17,6 +17,7 @@ from intract_lsp.completion.generation import CancelToken, Finish, Generation, L
 from intract_lsp.completion.prompt import FimFormat, PromptSource, end_ids, render, resolve_format
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.speculation import Lookup, Pace, greedy_tokens
 from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class _Loaded:
     cache: PrefixCache
     context_length: int
     """Most tokens, prompt and answer together, that the model was made for."""
+    lookup: Lookup
+    pace: Pace
 
 
 class TorchEngine:
@@ -106,7 +109,7 @@ class TorchEngine:
         ends = end_ids(fim, tokenizer) | _configured_ends(model)
         context_length = getattr(model.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
         cache = PrefixCache(_network(model, context_length))
-        loaded = _Loaded(tokenizer, fim, ends, card, cache, context_length)
+        loaded = _Loaded(tokenizer, fim, ends, card, cache, context_length, Lookup(), Pace())
         report("Warming up", None)
         self._warm_up(loaded)
         self._loaded = loaded
@@ -129,9 +132,10 @@ class TorchEngine:
         prompt = render(loaded.fim, source, _fit_budget(budget, loaded, limits.max_tokens), loaded.tokenizer)
         tokenized = time.monotonic()
         reused = loaded.cache.reuse(prompt.ids)
-        next_id = self._prefill(loaded, prompt.ids[reused:], limits, token)
+        first = self._prefill(loaded, prompt.ids[reused:], limits, token)
         prefilled = time.monotonic()
-        text, ids, finish = self._decode(loaded, next_id, limits, token, on_text)
+        text, ids, finish = self._decode(loaded, prompt.ids, first, limits, token, on_text)
+        loaded.lookup.remember(ids)
         return Generation(
             text=text,
             finish=finish,
@@ -181,17 +185,23 @@ class TorchEngine:
         return next_id
 
     def _decode(
-        self, loaded: _Loaded, next_id: int | Finish, limits: Limits, token: CancelToken, on_text: Callable[[str], None]
+        self,
+        loaded: _Loaded,
+        prompt: tuple[int, ...],
+        first: int | Finish,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
     ) -> tuple[str, tuple[int, ...], Finish]:
-        """Decode from the prefill's outcome on."""
+        """Take tokens from the prefill's outcome on until something says to stop; each is looked at before the next."""
         ids: list[int] = []
         text = ""
-        if isinstance(next_id, Finish):
-            return text, (), next_id
-        while True:
-            if next_id in loaded.end_ids:
-                return text, tuple(ids), Finish.END
-            ids.append(next_id)
+        if isinstance(first, Finish):
+            return text, (), first
+        for id_ in greedy_tokens(loaded.cache, prompt, first, loaded.lookup, loaded.pace):
+            if id_ in loaded.end_ids:
+                break
+            ids.append(id_)
             text = loaded.tokenizer.decode(ids)
             on_text(text)
             keep = limits.stop(text)
@@ -203,7 +213,7 @@ class TorchEngine:
                 return text, tuple(ids), Finish.CANCELLED
             if time.monotonic() >= limits.deadline:
                 return text, tuple(ids), Finish.DEADLINE
-            next_id = self._step(loaded, [next_id])
+        return text, tuple(ids), Finish.END
 
     def _step(self, loaded: _Loaded, ids: list[int]) -> int:
         """Append ``ids`` to the cache and return the most likely next token."""

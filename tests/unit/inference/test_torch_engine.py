@@ -24,6 +24,7 @@ from intract_lsp.completion.prompt import FORMATS, PromptSource, end_ids, render
 from intract_lsp.errors import ModelError
 from intract_lsp.inference import torch_engine
 from intract_lsp.inference.engine import LoadOrder, ModelCard
+from intract_lsp.inference.speculation import Pace
 from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
 
@@ -79,6 +80,17 @@ def tiny(directory: Path) -> Tiny:
 
 
 @pytest.fixture(autouse=True)
+def drafted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that fixes the length of drafts, so that passes can be counted; it is 0 at first."""
+
+    def fix(length: int) -> None:
+        monkeypatch.setattr(Pace, "length", property(lambda self: length))
+
+    fix(0)
+    return fix
+
+
+@pytest.fixture(autouse=True)
 def cold(tiny: Tiny) -> None:
     tiny.engine.forget()
     tiny.forwards.clear()
@@ -111,7 +123,11 @@ def generate(
 @pytest.mark.parametrize(
     ("prefix", "suffix"), [("def f(", ")\n"), ("x = 1\ny = ", ""), ("größe = '😀", "'\n"), ("line\n" * 60, "end\n")]
 )
-def test_the_tokens_are_those_of_transformers(tiny: Tiny, directory: Path, prefix: str, suffix: str) -> None:
+@pytest.mark.parametrize("draft", [0, 6])
+def test_the_tokens_are_those_of_transformers(
+    tiny: Tiny, directory: Path, drafted: Callable[[int], None], prefix: str, suffix: str, draft: int
+) -> None:
+    drafted(draft)
     tokenizer = load_tokenizer(directory)
     fim = FORMATS["qwen2.5-coder"]
     ids = render(fim, PromptSource(prefix, suffix), BUDGET, tokenizer).ids
@@ -153,13 +169,12 @@ def test_a_stop_rule_cuts_the_text(tiny: Tiny) -> None:
 
 def test_every_end_token_ends(tiny: Tiny, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(directory)
-    script: list[int] = []
-    monkeypatch.setattr(TorchEngine, "_step", lambda self, loaded, ids: script.pop(0))
     for end in FIM:
-        script[:] = [*tokenizer.encode("ab"), tokenizer.token_id(end) or -1, 1, 1, 1]
+        tokens = iter([*tokenizer.encode("ab"), tokenizer.token_id(end) or -1, 1, 1, 1])
+        monkeypatch.setattr(torch_engine, "greedy_tokens", lambda *given, left=tokens: left)
         generation = generate(tiny.engine, "x")
         assert (generation.text, generation.finish) == ("ab", Finish.END), end
-        assert len(script) == 3
+        assert len(list(tokens)) == 3, "nothing is asked for behind the end"
         tiny.engine.forget()
 
 
