@@ -28,7 +28,7 @@ def leaves(command: click.Command) -> Iterator[str]:
         yield command.name or ""
 
 
-@pytest.mark.parametrize("command", leaves(cli))
+@pytest.mark.parametrize("command", list(leaves(cli)))
 def test_every_command_is_documented(command: str) -> None:
     group, _, leaf = command.rpartition(" ")
     rows = [line for line in README.splitlines() if line.startswith(f"| `intract-lsp {group or leaf}")]
