@@ -37,8 +37,9 @@ class ModelSettings(_Section):
     chooses by hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model runs; `auto` takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the weights; `auto` takes what the device computes fastest."""
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    """Number format of the weights; `auto` takes the fastest float format of the device, `int8` is faster still on CPUs
+    with VNNI or AMX and costs a little quality."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads for the model; 0 = one for each physical core."""
     offline: bool = False

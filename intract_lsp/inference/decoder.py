@@ -7,7 +7,7 @@ Other architectures run through ``transformers_network``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,20 @@ _FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 
 
 @dataclass(slots=True)
-class _Linear:
+class Linear:
+    """A matrix with an optional bias."""
+
     weight: Tensor
     """(out, in)"""
     bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return (tokens, out) for ``x`` of (tokens, in)."""
         return functional.linear(x, self.weight, self.bias)
+
+
+Transform = Callable[[Tensor], Tensor]
+"""(tokens, in) to (tokens, out): a ``Linear``, or what stands in for one."""
 
 
 @dataclass(slots=True)
@@ -43,6 +50,7 @@ class _Norm:
     rms: bool
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Normalise each row of ``x``."""
         if self.rms:
             return functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
@@ -51,12 +59,12 @@ class _Norm:
 @dataclass(slots=True)
 class _Layer:
     before_attention: _Norm
-    qkv: _Linear
-    out: _Linear
+    qkv: Transform
+    out: Transform
     before_feed_forward: _Norm
-    up: _Linear
+    up: Transform
     """Gate and up, one above the other, for gated feed-forwards."""
-    down: _Linear
+    down: Transform
     keys: Tensor
     """(key-value heads, capacity, head size); the first ``length`` positions are in use."""
     values: Tensor
@@ -74,7 +82,7 @@ class LeanDecoder:
         self._gated = config.model_type in GATED
         self._context_length = context_length
         self._embedding: Tensor = body.embed_tokens.weight
-        self._head = _Linear(model.lm_head.weight, getattr(model.lm_head, "bias", None))
+        self._head: Transform = Linear(model.lm_head.weight, getattr(model.lm_head, "bias", None))
         self._norm = _norm(body.norm)
         self._frequencies: Tensor = body.rotary_emb.inv_freq.float()
         self._rope_scale = float(getattr(body.rotary_emb, "attention_scaling", 1.0))
@@ -115,6 +123,15 @@ class LeanDecoder:
             x = x + self._feed_forward(layer, layer.before_feed_forward(x))
         self.length = total
         return self._head(self._norm(x[-last:]))
+
+    def replace_linears(self, replace: Callable[[int, Any], Transform]) -> None:
+        """Put ``replace(place, present)`` in the place of every linear layer, numbered in a fixed order."""
+        place = 0
+        for layer in self._layers:
+            for name in ("qkv", "out", "up", "down"):
+                setattr(layer, name, replace(place, getattr(layer, name)))
+                place += 1
+        self._head = replace(place, self._head)
 
     def cut(self, length: int) -> None:
         """Forget the positions from ``length`` on."""
@@ -182,7 +199,7 @@ class LeanDecoder:
         )
 
 
-def _join(modules: list[Any]) -> _Linear:
+def _join(modules: list[Any]) -> Linear:
     """Stack linear modules' outputs into one matrix and let go of the originals, so that memory holds one copy."""
     weights = [module.weight.data for module in modules]
     biases = [module.bias for module in modules]
@@ -193,7 +210,7 @@ def _join(modules: list[Any]) -> _Linear:
         bias = torch.cat([one.data if one is not None else weight.new_zeros(len(weight)) for one, weight in pairs])
     for module in modules:
         module.weight = None
-    return _Linear(joined, bias)
+    return Linear(joined, bias)
 
 
 def _norm(module: Any) -> _Norm:

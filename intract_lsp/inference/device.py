@@ -11,6 +11,7 @@ import torch
 
 from intract_lsp.completion.generation import PromptBudget
 from intract_lsp.errors import ModelError
+from intract_lsp.inference import quantize
 
 CPU_BUDGET = PromptBudget(512, 128)
 GPU_BUDGET = PromptBudget(2048, 512)
@@ -24,12 +25,15 @@ class Placement:
 
     device: torch.device
     dtype: torch.dtype
+    """Of the weights as they are loaded."""
     reason: str
+    int8: bool = False
+    """Whether the weights are quantised after that."""
 
     @property
     def precision(self) -> str:
         """The number format as the settings spell it."""
-        return str(self.dtype).removeprefix("torch.")
+        return "int8" if self.int8 else str(self.dtype).removeprefix("torch.")
 
     @property
     def budget(self) -> PromptBudget:
@@ -47,10 +51,20 @@ def choose_placement(device: str, precision: str) -> Placement:
         device = next(name for name, there in available.items() if there)
     elif not available[device]:
         raise ModelError(f"There is no {device} device that torch can use here; set model.device to auto.")
+    if precision == "int8":
+        return _int8(device)
     dtype, reason = _fastest(device)
     if precision != "auto":
         dtype, reason = PRECISIONS[precision], "as set"
     return Placement(torch.device(device), dtype, reason)
+
+
+def _int8(device: str) -> Placement:
+    if device != "cpu" or not quantize.supported():
+        raise ModelError(
+            "model.precision int8 needs a CPU with VNNI or AMX instructions, and model.device cpu: set it to auto."
+        )
+    return Placement(torch.device("cpu"), torch.float32, "as set", int8=True)
 
 
 def _fastest(device: str) -> tuple[torch.dtype, str]:

@@ -35,6 +35,9 @@ WORKING_MEMORY = 400 << 20
 UNSTATED_CONTEXT = 2048
 """Tokens assumed where a model's configuration does not say how many it takes."""
 
+CALIBRATION = PromptBudget(192, 64)
+"""Tokens of each of the prompts that quantising looks at."""
+
 SENTINEL_ROOM = 16
 """Tokens of a prompt beside the text: sentinels and the begin token."""
 
@@ -108,7 +111,11 @@ class TorchEngine:
         )
         ends = end_ids(fim, tokenizer) | _configured_ends(model)
         context_length = getattr(model.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
-        cache = PrefixCache(_network(model, context_length))
+        network = _network(model, context_length)
+        if placement.int8:
+            report(f"Quantising {files.name}", None)
+            _quantize(network, fim, tokenizer)
+        cache = PrefixCache(network)
         loaded = _Loaded(tokenizer, fim, ends, card, cache, context_length, Lookup(), Pace())
         report("Warming up", None)
         self._warm_up(loaded)
@@ -248,6 +255,22 @@ def _network(model: Any, context_length: int) -> Network:
             return LeanDecoder(model, context_length)
     log.info("no lean forward for the architecture %s; using transformers' own", model.config.model_type)
     return TransformersNetwork(model)
+
+
+def _quantize(network: Network, fim: FimFormat, tokenizer: TextTokenizer) -> None:
+    """Quantise to int8, with this package's own code as the text to see the activations' spread on."""
+    import torch
+
+    from intract_lsp.inference.decoder import LeanDecoder
+    from intract_lsp.inference.quantize import quantize
+
+    if not isinstance(network, LeanDecoder):
+        raise ModelError("This model's architecture cannot be quantised here yet: set model.precision to auto.")
+    sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+    middle = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in sources if len(text) > 2000]
+    prompts = [render(fim, PromptSource(*halves), CALIBRATION, tokenizer).ids for halves in middle]
+    with torch.inference_mode():
+        quantize(network, prompts)
 
 
 def _load_model(directory: Path, dtype: Any, device: Any) -> Any:

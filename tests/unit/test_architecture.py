@@ -46,7 +46,13 @@ ONLY_IN = {
     "pygls": ({"server"}, set()),
     "lsprotocol": ({"server"}, set()),
     "torch": (
-        {"inference.device", "inference.kv_cache", "inference.decoder", "inference.transformers_network"},
+        {
+            "inference.device",
+            "inference.kv_cache",
+            "inference.decoder",
+            "inference.quantize",
+            "inference.transformers_network",
+        },
         {"inference.torch_engine", "inference.tokenizer", "models.convert", "doctor"},
     ),
     "tokenizers": ({"inference.tokenizer"}, {"models.convert", "models.gguf_tokenizer"}),

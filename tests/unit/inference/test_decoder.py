@@ -15,6 +15,7 @@ from transformers import (
     Starcoder2Config,
 )
 
+from intract_lsp.inference import quantize
 from intract_lsp.inference.decoder import FIRST_CAPACITY, LeanDecoder
 from intract_lsp.inference.transformers_network import TransformersNetwork
 
@@ -123,3 +124,44 @@ def test_what_it_does_not_know_runs_through_transformers(config: Any) -> None:
     torch.testing.assert_close(network.forward(ids[12:], 4), whole[-4:], atol=2e-4, rtol=1e-4)
     network.cut(0)
     torch.testing.assert_close(network.forward(ids, 1), whole[-1:], atol=2e-4, rtol=1e-4)
+
+
+def varied(seed: int) -> Any:
+    """A model with an input channel that is a hundred times the others', as real ones have."""
+    torch.manual_seed(seed)
+    model = model_of(FAMILIES["llama with biases (Granite code)"])
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.input_layernorm.weight[3] *= 100
+            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
+                projection.weight[:, 3] /= 100
+    return model
+
+
+@torch.inference_mode()
+def test_int8_stays_close_and_needs_the_smoothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = tokens(60)
+    whole = LeanDecoder(varied(0), 4096).forward(ids, 60)
+
+    def error() -> float:
+        lean = LeanDecoder(varied(0), 4096)
+        quantize.quantize(lean, [tokens(50, seed=5), tokens(50, seed=6)])
+        return float((lean.forward(ids, 60) - whole).norm() / whole.norm())
+
+    smoothed = error()
+    assert smoothed < 0.05
+    monkeypatch.setattr(quantize, "SMOOTHING", 0.0)
+    assert error() > smoothed
+
+
+@torch.inference_mode()
+def test_int8_results_do_not_depend_on_what_is_computed_together() -> None:
+    """What KV reuse and speculation rely on: the pieces' logits are the whole's, up to float32 rounding."""
+    lean = LeanDecoder(model_of(FAMILIES["qwen2"]), 4096)
+    quantize.quantize(lean, [tokens(50, seed=5)])
+    ids = tokens(40)
+    whole = lean.forward(ids, 40)
+    lean.cut(0)
+    pieces = torch.cat([lean.forward(ids[:17], 17), lean.forward(ids[17:18]), lean.forward(ids[18:], 22)])
+    torch.testing.assert_close(pieces, whole, atol=2e-2, rtol=1e-2)
+    assert pieces.argmax(-1).tolist() == whole.argmax(-1).tolist()

@@ -92,3 +92,12 @@ def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Placement(torch.device("cuda"), torch.bfloat16, "")
     with pytest.raises(ModelError, match="needs 101 MiB on the cuda and 100 MiB are free"):
         check_memory(101 << 20, gpu, "tiny")
+
+
+def test_int8_where_the_cpu_has_the_instructions(machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    placement = choose_placement("cpu", "int8")
+    assert (placement.precision, placement.dtype, placement.int8) == ("int8", torch.float32, True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(ModelError, match="int8 needs a CPU with VNNI or AMX"):
+        choose_placement("cpu", "int8")
