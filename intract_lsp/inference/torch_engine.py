@@ -38,6 +38,8 @@ UNSTATED_CONTEXT = 2048
 CALIBRATION = PromptBudget(192, 64)
 """Tokens of each of the prompts that quantising looks at."""
 
+CALIBRATION_PROMPTS = 4
+
 SENTINEL_ROOM = 16
 """Tokens of a prompt beside the text: sentinels and the begin token."""
 
@@ -267,7 +269,8 @@ def _quantize(network: Network, fim: FimFormat, tokenizer: TextTokenizer) -> Non
     if not isinstance(network, LeanDecoder):
         raise ModelError("This model's architecture cannot be quantised here yet: set model.precision to auto.")
     sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-    middle = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in sources if len(text) > 2000]
+    longest = sorted(sources, key=len)[-CALIBRATION_PROMPTS:]
+    middle = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in longest]
     prompts = [render(fim, PromptSource(*halves), CALIBRATION, tokenizer).ids for halves in middle]
     with torch.inference_mode():
         quantize(network, prompts)
