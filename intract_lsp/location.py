@@ -8,11 +8,9 @@ from pathlib import Path
 from intract_lsp.completion.request import CompletionRequest, TriggerKind
 from intract_lsp.errors import LocationError
 from intract_lsp.languages import language_id
-from intract_lsp.text import Place, PositionEncoding, TextBuffer
+from intract_lsp.text import WINDOW, Place, PositionEncoding, TextBuffer
 
 _LOCATION = re.compile(r"(?P<file>.+):(?P<line>\d+):(?P<column>\d+)")
-WINDOW = 32_768
-"""Characters on either side of the cursor that a request holds."""
 
 
 def read_request(location: str) -> CompletionRequest:

@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+WINDOW = 32_768
+"""Characters on either side of the cursor that a request copies: more than any usual prompt budget shows."""
+
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _LINE_END = re.compile(r"[\r\n]+\Z")
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")

@@ -14,12 +14,9 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from intract_lsp.server.convert import position_encoding
-from intract_lsp.text import Place, PositionEncoding, TextBuffer
+from intract_lsp.text import WINDOW, Place, PositionEncoding, TextBuffer
 
 log = logging.getLogger(__name__)
-
-WINDOW = 32_768
-"""Characters on either side of the cursor that a request copies: more than any prompt budget shows."""
 
 
 @dataclass

@@ -91,7 +91,7 @@ class Lifecycle:
             self._problems += self._app.settings.put("workspace file", source, values)
         self._take_client_settings(params.initialization_options, "initializationOptions")
         self._app.apply(before)
-        client = params.client_info.name.split()[0].lower() if params.client_info and params.client_info.name else ""
+        client = params.client_info.name.strip().partition(" ")[0].lower() if params.client_info else ""
         self._app.service.debounce.client_wait = CLIENT_WAITS.get(client, 0.0)
 
     def _initialized(self) -> None:
