@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from intract_lsp.completion.cache import CompletionCache
-from intract_lsp.completion.generation import CancelToken, PromptBudget
+from intract_lsp.completion.generation import CancelToken, PromptBudget, PromptShape
 from intract_lsp.completion.service import CompletionService, Policy
 from intract_lsp.inference.echo_engine import EchoEngine
 from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.threads import on_battery
 from intract_lsp.inference.torch_engine import ModelFiles, Resolve, TorchEngine
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths
 from intract_lsp.settings import Settings, SettingsStack, layer_from_options, read_layer
+
+BATTERY_SECONDS = 10.0
+"""How long it is taken for granted that the machine runs on its battery, or does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,9 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch") -> A
     chosen: CompletionEngine = EchoEngine() if engine == "echo" else TorchEngine(_resolver(settings, paths))
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)
-    return App(paths, settings, worker, CompletionService(worker, cache, policy(now)), cache)
+    on_mains = at_most_every(BATTERY_SECONDS, lambda: not on_battery())
+    service = CompletionService(worker, cache, policy(now), may_work_ahead=on_mains)
+    return App(paths, settings, worker, service, cache)
 
 
 def policy(settings: Settings) -> Policy:
@@ -75,16 +82,32 @@ def policy(settings: Settings) -> Policy:
         multi_line=completion.multi_line,
         max_line_tokens=completion.max_line_tokens,
         max_block_tokens=completion.max_block_tokens,
-        budget=budget,
+        shape=PromptShape(budget, completion.exact),
         deadline=completion.deadline_ms / 1000,
         debounce=None if completion.debounce_ms < 0 else completion.debounce_ms / 1000,
+        work_ahead=completion.work_ahead,
     )
+
+
+def at_most_every(
+    seconds: float, read: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+) -> Callable[[], bool]:
+    """Return a function that reads anew only when the last reading is older than ``seconds``."""
+    read_at, value = float("-inf"), False
+
+    def look() -> bool:
+        nonlocal read_at, value
+        if clock() - read_at >= seconds:
+            read_at, value = clock(), read()
+        return value
+
+    return look
 
 
 def load_order(settings: Settings) -> LoadOrder:
     """Return what the settings ask the engine to load."""
     model = settings.model
-    return LoadOrder(model.name, model.device, model.precision, model.threads)
+    return LoadOrder(model.name, model.device, model.precision, model.threads, model.kv_cache_mib)
 
 
 def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
@@ -93,9 +116,10 @@ def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
     def resolve(name: str, report: ReportProgress, token: CancelToken) -> ModelFiles:
         # Imported on the inference thread: the answer to `initialize` need not wait for it.
         from intract_lsp.models.pull_child import pull_in_child
+        from intract_lsp.models.store import quantized_copy
 
         offline = settings.current.model.offline
         model = pull_in_child(name, paths, offline=offline, fresh=False, report=report, token=token)
-        return ModelFiles(model.name, model.directory, model.fim_family)
+        return ModelFiles(model.name, model.directory, model.fim_family, quantized_copy(model.directory, paths))
 
     return resolve

@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 
 import psutil
 
 from intract_lsp import __version__
 from intract_lsp.errors import ModelError
+from intract_lsp.inference.threads import INTERVAL, ThreadCount, on_battery, physical_cores
 from intract_lsp.models import fetch, hardware
 from intract_lsp.models.progress import mebibytes
 from intract_lsp.paths import Paths
@@ -52,7 +54,7 @@ def _torch(settings: Settings) -> list[Finding]:
     try:
         import torch
 
-        from intract_lsp.inference.device import choose_placement, physical_cores
+        from intract_lsp.inference.device import choose_placement
     except ImportError as error:
         return [Finding("torch", f"cannot be imported ({error}); install intract-lsp again.", wrong=True)]
     findings = [Finding("torch", torch.__version__)]
@@ -60,12 +62,24 @@ def _torch(settings: Settings) -> list[Finding]:
         placement = choose_placement(settings.model.device, settings.model.precision)
     except ModelError as error:
         return [*findings, Finding("device", str(error), wrong=True)]
-    threads = settings.model.threads or physical_cores()
     chosen = f"{placement.device.type}, {placement.precision} ({placement.reason})"
     if placement.device.type == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability()
-        chosen += f", {threads} thread{'s' if threads > 1 else ''} of {physical_cores()}, {capability}"
+        chosen += f", {torch.backends.cpu.get_cpu_capability()}"
+        findings.append(Finding("threads", _threads(settings.model.threads)))
     return [*findings, Finding("device", chosen)]
+
+
+def _threads(fixed: int) -> str:
+    """Say how many threads a model on the CPU gets, and why, after a look at what else runs."""
+    if fixed:
+        return f"{fixed} (as set)"
+    count = ThreadCount(physical_cores())
+    time.sleep(INTERVAL)
+    cores = physical_cores()
+    now = count.look()
+    why = f"other programs keep {count.others:.1f} busy now" if now < cores else "the machine is quiet now"
+    battery = "; on battery: nothing is computed ahead" if on_battery() else ""
+    return f"{now} of {cores} core{'s' if cores > 1 else ''} ({why}; follows the load){battery}"
 
 
 def _model(settings: Settings, paths: Paths) -> Finding:

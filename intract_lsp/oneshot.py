@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def _loaded(app: App, reporter: Reporter) -> Iterator[ModelCard]:
             reporter(status.message, status.fraction)
 
     app.worker.on_status = on_status
+    # There is no idle time here, and what is measured is what a request costs.
+    app.service.policy = replace(app.service.policy, work_ahead=False)
     app.worker.start()
     try:
         with reporter:

@@ -38,10 +38,12 @@ class ModelSettings(_Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model runs; `auto` takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    """Number format of the weights; `auto` takes the fastest float format of the device, `int8` is faster still on CPUs
-    with VNNI or AMX and costs a little quality."""
+    """Number format of the weights; `auto` takes int8 on x86 CPUs and the fastest float format elsewhere."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads for the model; 0 = one for each physical core."""
+    kv_cache_mib: int = Field(default=192, ge=16, le=65536)
+    """Memory in MiB for what was computed of past prompts; one prompt of the 0.5B model takes 24, and one is always
+    kept."""
     offline: bool = False
     """Never fetch a model: only the local cache and local paths are used."""
 
@@ -63,8 +65,12 @@ class CompletionSettings(_Section):
     """Tokens shown to the model before the cursor; 0 = 512 on a CPU, 2048 on a GPU."""
     suffix_tokens: int = Field(default=0, ge=0, le=32768)
     """Tokens shown to the model behind the cursor; 0 = 128 on a CPU, 512 on a GPU."""
+    exact: bool = False
+    """Render the prompt at the cursor and compute it from scratch each time: for tests and comparisons; slow."""
     deadline_ms: int = Field(default=8000, ge=50, le=120_000)
     """Milliseconds after which a suggestion is shown as far as it got."""
+    work_ahead: bool = True
+    """Compute the likely next prompt while idle (never on battery)."""
     debounce_ms: int = Field(default=-1, ge=-1, le=5000)
     """Milliseconds without a further keystroke before the model runs; -1 = adapt to the typing."""
     cache_kib: int = Field(default=4096, ge=0, le=1_048_576)

@@ -148,8 +148,12 @@ def _extent(prefix: str, line_suffix: str, suffix: str, language_id: str, multi_
         return Extent.LINE
     following = next(iter(_lines_below(suffix)), "")
     block_is_empty = len(following.expandtabs(4)) - len(following.expandtabs(4).lstrip()) < indent or not following
-    opens_block = _BLOCK_OPENER.search(_strip_trailing_comment(previous, language_id)) is not None
-    return Extent.BLOCK if opens_block or block_is_empty else Extent.LINE
+    return Extent.BLOCK if opens_block(previous, language_id) or block_is_empty else Extent.LINE
+
+
+def opens_block(line: str, language_id: str) -> bool:
+    """Return whether the lines behind a line belong further in."""
+    return _BLOCK_OPENER.search(_strip_trailing_comment(line, language_id)) is not None
 
 
 def _is_word(character: str) -> bool:

@@ -47,6 +47,16 @@ class PromptBudget:
     suffix: int
 
 
+@dataclass(frozen=True, slots=True)
+class PromptShape:
+    """How the text around the cursor becomes a prompt."""
+
+    budget: PromptBudget | None = None
+    """``None``, and a side of 0 tokens, mean the model's own for its device."""
+    exact: bool = False
+    """Split the text at the cursor itself and compute all of the prompt, instead of what is new since the last one."""
+
+
 class StopRule(Protocol):
     """Decides on the text so far whether to stop."""
 

@@ -13,10 +13,14 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
+from intract_lsp.completion.anchor import Anchored, split
 from intract_lsp.completion.generation import PromptBudget
 
 CHARACTERS_PER_TOKEN = 8
 """More than code spends on a token, so that this many characters times the budget always hold the budget's tokens."""
+
+LONGEST_TYPED = 96
+"""Tokens of the cursor's line that an anchored prompt may hold."""
 
 
 class PromptTokenizer(Protocol):
@@ -172,8 +176,10 @@ class Prompt:
 
     ids: tuple[int, ...]
     prefix: str
-    """The part of the source's prefix that the model sees."""
+    """The part of the source's prefix that the model sees, what is to be healed included."""
     suffix: str
+    heal: str = ""
+    """The end of ``prefix``, where ``ids`` lack it: the answer has to begin with it, in whatever tokens spell it."""
 
 
 def resolve_format(family: str, tokenizer: PromptTokenizer) -> tuple[FimFormat, str]:
@@ -207,22 +213,33 @@ def end_ids(fim: FimFormat, tokenizer: PromptTokenizer) -> frozenset[int]:
     return frozenset(id_ for id_ in ids if id_ is not None)
 
 
-def render(fim: FimFormat, source: PromptSource, budget: PromptBudget, tokenizer: PromptTokenizer) -> Prompt:
+def render(
+    fim: FimFormat, source: PromptSource, budget: PromptBudget, tokenizer: PromptTokenizer, *, anchored: bool = False
+) -> Prompt:
     """Render a prompt whose text on either side of the cursor fits the budget.
 
     What one side leaves of its budget goes to the other. The prefix is cut at a line start that moves only every few
     lines while the user types on (see ``_prefix_start``), so that the KV cache of the earlier lines stays usable.
+
+    ``anchored`` makes what was typed on the cursor's line the beginning of the middle, in formats that have the suffix
+    before it: all else in the prompt is then the same for each keystroke on the line. The last word is left to be
+    healed. What was typed comes on top of the budget; where it has more than ``typed_room`` tokens, and in the other
+    formats, the prompt is as without ``anchored``.
     """
     source = replace(source, prefix=_plain_lines(source.prefix), suffix=_plain_lines(source.suffix))
+    parts = Anchored(source.prefix)
+    typed_ids: list[int] = []
+    if anchored and fim.order is Order.PSM:
+        parts, typed_ids = _anchor(source.prefix, typed_room(budget), tokenizer)
     if fim.order is Order.LEFT_TO_RIGHT:
         prefix_budget, suffix_budget = budget.prefix + budget.suffix, 0
     else:
         total = budget.prefix + budget.suffix
-        prefix_need = _count(_tail(source.prefix, total), tokenizer, total)
+        prefix_need = _count(_tail(parts.head, total), tokenizer, total)
         suffix_need = _count(source.suffix[: total * CHARACTERS_PER_TOKEN], tokenizer, total)
         prefix_budget = max(budget.prefix, total - suffix_need)
         suffix_budget = max(budget.suffix, total - prefix_need)
-    prefix, prefix_ids = _fit_prefix(source.prefix, prefix_budget, tokenizer)
+    prefix, prefix_ids = _fit_prefix(parts.head, prefix_budget, tokenizer)
     # A prefix cut at a line's start may have more tokens than the piece of it that was counted.
     suffix_budget = min(suffix_budget, budget.prefix + budget.suffix - len(prefix_ids))
     suffix, suffix_ids = _fit_suffix(source.suffix, suffix_budget, tokenizer)
@@ -242,8 +259,15 @@ def render(fim: FimFormat, source: PromptSource, budget: PromptBudget, tokenizer
             *_control(fim.suffix, tokenizer),
             *suffix_ids,
             *_control(fim.middle, tokenizer),
+            *typed_ids,
         ]
-    return Prompt(ids=tuple(ids), prefix=prefix, suffix=suffix)
+    heal = _well_formed(parts.word)
+    return Prompt(ids=tuple(ids), prefix=prefix + parts.typed + parts.word, suffix=suffix, heal=heal)
+
+
+def typed_room(budget: PromptBudget) -> int:
+    """Return how many tokens an anchored prompt may have beyond its budget."""
+    return min(LONGEST_TYPED, (budget.prefix + budget.suffix) // 4)
 
 
 def encode_text(text: str, tokenizer: PromptTokenizer) -> list[int]:
@@ -292,6 +316,13 @@ def _lead(fim: FimFormat, source: PromptSource, tokenizer: PromptTokenizer) -> l
 def _control(token: str, tokenizer: PromptTokenizer) -> list[int]:
     id_ = tokenizer.token_id(token) if token else None
     return [] if id_ is None else [id_]
+
+
+def _anchor(prefix: str, room: int, tokenizer: PromptTokenizer) -> tuple[Anchored, list[int]]:
+    """Split a prefix at the cursor's line, with the ids of what was typed; nowhere if these are more than ``room``."""
+    parts = split(prefix, room * CHARACTERS_PER_TOKEN)
+    ids = encode_text(parts.typed, tokenizer)
+    return (parts, ids) if len(ids) <= room else (Anchored(prefix), [])
 
 
 def _fit_prefix(text: str, budget: int, tokenizer: PromptTokenizer) -> tuple[str, list[int]]:

@@ -1,5 +1,7 @@
 """One completion from request to answer: gates, cache, generation in flight, debounce, model, filters.
 
+While nobody waits the prompt of the request that is likely to come next is prepared.
+
 Knows neither LSP nor torch. Runs on the event loop and never blocks it; the model is reached through ``Generator``.
 """
 
@@ -18,10 +20,11 @@ from traceback import format_tb
 from typing import Protocol
 
 from intract_lsp.completion import postprocess
+from intract_lsp.completion.ahead import after_accepting, at_line_end
 from intract_lsp.completion.cache import CachedText, CompletionCache
 from intract_lsp.completion.context import CompletionContext, Extent, build_context
 from intract_lsp.completion.debounce import AdaptiveDebounce
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptShape
 from intract_lsp.completion.postprocess.partial import trim_partial
 from intract_lsp.completion.request import (
     CompletionRequest,
@@ -55,12 +58,15 @@ class Generator(Protocol):
         self,
         key: str,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> Future[Generation]:
         """Queue a generation in place of a queued one with the same key; ``on_text`` is called from another thread."""
+
+    def prepare(self, context: CompletionContext, shape: PromptShape) -> Future[bool]:
+        """Compute a prompt when nothing else is to be done, and leave off as soon as there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +78,13 @@ class Policy:
     multi_line: str = "auto"
     max_line_tokens: int = 64
     max_block_tokens: int = 160
-    budget: PromptBudget | None = None
-    """``None``, and a side of 0 tokens, mean the model's own for its device."""
+    shape: PromptShape = field(default_factory=PromptShape)
     deadline: float = 8.0
     """Seconds."""
     debounce: float | None = None
     """Seconds, or ``None`` to adapt to the typing."""
+    work_ahead: bool = True
+    """Prepare the prompt that is likely to be asked for next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +153,15 @@ class CompletionService:
         cache: CompletionCache,
         policy: Policy,
         clock: Callable[[], float] = time.monotonic,
+        may_work_ahead: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``may_work_ahead`` says whether the machine has power to spare, at once and each time."""
         self._generator = generator
         self._cache = cache
         self._clock = clock
+        self._may_work_ahead = may_work_ahead
+        self._ahead: tuple[str, CompletionContext] | None = None
+        """The model and the context of what is prepared, or was since the last generation."""
         self._tickets: dict[str, _Ticket] = {}
         self._flights: dict[str, _Flight] = {}
         self.policy = policy
@@ -159,6 +171,8 @@ class CompletionService:
         """Generations begun since the start."""
         self.accepted = 0
         """Suggestions that the user took."""
+        self.prepared = 0
+        """Prompts computed ahead, from beginning to end."""
 
     async def complete(self, request: CompletionRequest) -> CompletionResult:
         """Return a suggestion or the reason for none, after at most the deadline and what one model step takes.
@@ -188,7 +202,14 @@ class CompletionService:
         total = (self._clock() - started) * 1000
         result = replace(result, timings=replace(result.timings, total=total), model=self._generator.model_key)
         self._record(request, result)
+        if result.suggestion is not None:
+            # Not before the answer is on its way.
+            asyncio.get_running_loop().call_soon(self._look_beyond, request, result.suggestion)
         return result
+
+    def rest(self, request: CompletionRequest) -> None:
+        """Take note that the cursor rests at a place: a completion may be asked for there, or at its line's end."""
+        self._prepare(request)
 
     def forget(self, uri: str) -> None:
         """Stop what is under way for a document that was closed."""
@@ -211,22 +232,20 @@ class CompletionService:
     def clear_cache(self) -> None:
         """Forget all past suggestions."""
         self._cache.clear()
+        self._ahead = None
 
     async def _answer(self, request: CompletionRequest, started: float) -> CompletionResult:
         policy = self.policy
-        if not policy.enabled:
-            return CompletionResult(None, RejectReason.DISABLED)
-        if request.language_id in policy.disabled_languages:
-            return CompletionResult(None, RejectReason.LANGUAGE_OFF)
-        if holds_secrets(request.path):
-            return CompletionResult(None, RejectReason.SECRET_FILE)
+        refused = self._refusal(request)
+        if refused is not None:
+            return CompletionResult(None, refused)
         context = build_context(request, policy.multi_line)
         if isinstance(context, RejectReason):
             return CompletionResult(None, context)
         unavailable = self._generator.unavailable()
         if unavailable is not None:
             return CompletionResult(None, unavailable)
-        scope = f"{self._generator.model_key}|{request.uri}|{policy.multi_line}"
+        scope = self._scope(request.uri)
         automatic = request.trigger is TriggerKind.AUTOMATIC
         hit = self._cache.get(scope, context.prefix, context.suffix)
         if hit is not None and (hit.text or automatic):
@@ -251,6 +270,51 @@ class CompletionService:
         assert result is not None, "a flight cannot diverge from the context it was launched with"
         return result
 
+    def _scope(self, uri: str) -> str:
+        """Return what a suggestion in the cache depends on besides the text."""
+        return f"{self._generator.model_key}|{uri}|{self.policy.multi_line}"
+
+    def _refusal(self, request: CompletionRequest) -> RejectReason | None:
+        """Return why a document gets no suggestions, wherever the cursor stands."""
+        if not self.policy.enabled:
+            return RejectReason.DISABLED
+        if request.language_id in self.policy.disabled_languages:
+            return RejectReason.LANGUAGE_OFF
+        return RejectReason.SECRET_FILE if holds_secrets(request.path) else None
+
+    def _look_beyond(self, request: CompletionRequest, suggestion: Suggestion) -> None:
+        following = after_accepting(request, suggestion)
+        if following is not None:
+            self._prepare(following)
+
+    def _prepare(self, request: CompletionRequest) -> None:
+        """Have the prompt of a request computed that may come, unless that is under way or done."""
+        policy = self.policy
+        if not policy.work_ahead or policy.shape.exact or self._refusal(request) is not None:
+            return
+        # While a model is loading this can wait for it.
+        if self._generator.unavailable() not in (None, RejectReason.LOADING) or not self._may_work_ahead():
+            return
+        context = build_context(request, policy.multi_line)
+        if context in (RejectReason.MID_WORD, RejectReason.MID_LINE):
+            context = build_context(at_line_end(request), policy.multi_line)
+        if isinstance(context, RejectReason) or self._ahead == (self._generator.model_key, context):
+            return
+        if self._cache.get(self._scope(request.uri), context.prefix, context.suffix) is not None:
+            return
+        self._ahead = self._generator.model_key, context
+        loop = asyncio.get_running_loop()
+
+        def ended(future: Future[bool]) -> None:
+            if not future.cancelled() and future.exception() is None and future.result():
+                with contextlib.suppress(RuntimeError):  # the loop may have closed meanwhile
+                    loop.call_soon_threadsafe(self._count_prepared)
+
+        self._generator.prepare(context, policy.shape).add_done_callback(ended)
+
+    def _count_prepared(self) -> None:
+        self.prepared += 1
+
     def _launch(self, uri: str, scope: str, context: CompletionContext, started: float) -> _Flight:
         policy = self.policy
         loop = asyncio.get_running_loop()
@@ -267,7 +331,8 @@ class CompletionService:
                 loop.call_soon_threadsafe(flight.progress, text)
 
         self.model_calls += 1
-        queued = self._generator.submit(uri, context, policy.budget, limits, token, on_text)
+        self._ahead = None
+        queued = self._generator.submit(uri, context, policy.shape, limits, token, on_text)
         flight.future = asyncio.wrap_future(queued)
         flight.future.add_done_callback(lambda future: self._landed(uri, flight, future))
         self._flights[uri] = flight

@@ -1,28 +1,24 @@
-"""A lean forward for one sequence of the Llama, Qwen2, Mistral and StarCoder2 architectures: no framework cost a layer.
+"""A lean forward for the Llama, Qwen2, Mistral and StarCoder2 architectures: no framework cost a layer.
 
-Takes over the weights of a transformers model. Query, key and value (and gate and up) are one matrix each; keys and
-values are written in place into buffers that grow by doubling; logits are computed for the asked positions only.
-Other architectures run through ``transformers_network``.
+Query, key and value (and gate and up) are one matrix each; keys and values are written in place into buffers that grow
+by doubling; logits are computed for the asked positions only. Other architectures run through
+``transformers_network``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from intract_lsp.inference.int8 import Int8Linear
+from intract_lsp.inference.weights import Shape, Tensors
+
 FIRST_CAPACITY = 1024
 """Tokens that the key and value buffers hold at first: a CPU prompt with its answer."""
-
-GATED = frozenset({"llama", "qwen2", "mistral"})
-"""Architectures with RMS norm and a gated feed-forward; StarCoder2 has layer norm and a plain one."""
-
-_FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
-"""Rotary embeddings whose frequencies do not depend on the sequence's length."""
 
 
 @dataclass(slots=True)
@@ -65,163 +61,169 @@ class _Layer:
     up: Transform
     """Gate and up, one above the other, for gated feed-forwards."""
     down: Transform
-    keys: Tensor
-    """(key-value heads, capacity, head size); the first ``length`` positions are in use."""
-    values: Tensor
 
 
-class LeanDecoder:
-    """One sequence's forward pass with its keys and values. Batch size one, inference only."""
+class KeyValues:
+    """One sequence's keys and values, in buffers that are larger than what is in use."""
 
-    def __init__(self, model: Any, context_length: int) -> None:
-        """Take the weights over from a transformers causal language model, which is of no use afterwards."""
-        config, body = model.config, model.model
-        self._heads: int = config.num_attention_heads
-        self._kv_heads: int = getattr(config, "num_key_value_heads", None) or self._heads
-        self._head_size: int = getattr(config, "head_dim", None) or config.hidden_size // self._heads
-        self._gated = config.model_type in GATED
-        self._context_length = context_length
-        self._embedding: Tensor = body.embed_tokens.weight
-        self._head: Transform = Linear(model.lm_head.weight, getattr(model.lm_head, "bias", None))
-        self._norm = _norm(body.norm)
-        self._frequencies: Tensor = body.rotary_emb.inv_freq.float()
-        self._rope_scale = float(getattr(body.rotary_emb, "attention_scaling", 1.0))
-        self._capacity = 0
-        self._cosine = self._sine = torch.empty(0)
-        self._layers = [self._take_layer(layer) for layer in body.layers]
-        self.length = 0
-        """Positions whose keys and values are held."""
-        self._grow(min(FIRST_CAPACITY, context_length))
+    def __init__(self, keys: Tensor, values: Tensor, length: int = 0) -> None:
+        self.keys = keys
+        """(layers, key-value heads, capacity, head size); the first ``length`` positions are in use."""
+        self.values = values
+        self.length = length
 
-    @staticmethod
-    def supports(config: Any) -> bool:
-        """Return whether this forward computes what transformers' own would for a model with ``config``."""
-        if config.model_type not in GATED | {"starcoder2"}:
-            return False
-        rope = getattr(config, "rope_parameters", None) or {}
-        if rope.get("rope_type", "default") not in _FIXED_ROPE:
-            return False
-        window = getattr(config, "sliding_window", None)
-        kinds = getattr(config, "layer_types", None)
-        slides = "sliding_attention" in kinds if kinds is not None else window is not None
-        if slides and window is not None and window < config.max_position_embeddings:
-            return False
-        wanted = "silu" if config.model_type in GATED else "gelu_pytorch_tanh"
-        return bool(config.hidden_act == wanted)
+    @property
+    def capacity(self) -> int:
+        """Positions that the buffers hold."""
+        return self.keys.shape[2]
 
-    def forward(self, ids: Sequence[int], last: int = 1) -> Tensor:
-        """Append ``ids`` to the sequence and return the logits of its ``last`` positions, (last, vocabulary)."""
-        count, start = len(ids), self.length
-        total = start + count
-        if total > self._capacity:
-            self._grow(total)
-        x = functional.embedding(torch.tensor(ids, device=self._embedding.device), self._embedding)  # (count, hidden)
-        cosine, sine = self._cosine[start:total], self._sine[start:total]  # (count, 1, head size / 2)
-        mask = _causal_mask(start, count, x.device) if count > 1 else None
-        for layer in self._layers:
-            x = x + self._attend(layer, layer.before_attention(x), cosine, sine, mask, start, total)
-            x = x + self._feed_forward(layer, layer.before_feed_forward(x))
-        self.length = total
-        return self._head(self._norm(x[-last:]))
-
-    def replace_linears(self, replace: Callable[[int, Any], Transform]) -> None:
-        """Put ``replace(place, present)`` in the place of every linear layer, numbered in a fixed order."""
-        place = 0
-        for layer in self._layers:
-            for name in ("qkv", "out", "up", "down"):
-                setattr(layer, name, replace(place, getattr(layer, name)))
-                place += 1
-        self._head = replace(place, self._head)
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both buffers."""
+        return 2 * self.keys.numel() * self.keys.element_size()
 
     def cut(self, length: int) -> None:
         """Forget the positions from ``length`` on."""
         self.length = length
 
-    def _attend(
-        self, layer: _Layer, x: Tensor, cosine: Tensor, sine: Tensor, mask: Tensor | None, start: int, total: int
+    def keep(self, start: int, rows: Sequence[int]) -> None:
+        """Of the positions from ``start`` on keep those at ``start`` + each of ``rows``, moved together."""
+        self.length = start + len(rows)
+        if any(row != place for place, row in enumerate(rows)):
+            chosen = torch.tensor(rows, device=self.keys.device) + start
+            for buffer in (self.keys, self.values):
+                buffer[:, :, start : self.length] = buffer.index_select(2, chosen)
+
+    def copy(self, length: int) -> KeyValues:
+        """Return a sequence of its own with the first ``length`` positions of this one."""
+        twin = KeyValues(torch.empty_like(self.keys), torch.empty_like(self.values), length)
+        twin.keys[:, :, :length] = self.keys[:, :, :length]
+        twin.values[:, :, :length] = self.values[:, :, :length]
+        return twin
+
+    def grow(self, capacity: int) -> None:
+        """Make room for ``capacity`` positions, keeping those in use."""
+        layers, heads, _, size = self.keys.shape
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            new = old.new_empty(layers, heads, capacity, size)
+            new[:, :, : self.length] = old[:, :, : self.length]
+            setattr(self, name, new)
+
+
+class LeanDecoder:
+    """A model's forward pass over sequences whose keys and values the caller holds. Batch size one, inference only."""
+
+    branching = True
+    """Trees of tokens can be computed in one pass."""
+
+    def __init__(self, shape: Shape, tensors: Tensors) -> None:
+        """Build the layers on ``tensors`` (see ``weights``), float or int8."""
+        self.shape = shape
+        self._embedding = tensors["embedding"]
+        self._head = _linear(tensors, "head")
+        self._norm = _norm(tensors, "norm", shape)
+        self._layers = [_layer(tensors, f"layers.{index}", shape) for index in range(shape.layers)]
+        self._frequencies = tensors["frequencies"]
+        # Activations keep float32 behind int8 weights, whatever the embedding is stored in.
+        self._dtype = self._norm.weight.dtype
+        self._cosine = self._sine = torch.empty(0)
+
+    def begin(self) -> KeyValues:
+        """Return an empty sequence."""
+        shape = self.shape
+        capacity = min(FIRST_CAPACITY, shape.context_length)
+        buffer = self._norm.weight.new_empty(shape.layers, shape.kv_heads, capacity, shape.head_size)
+        return KeyValues(buffer, torch.empty_like(buffer))
+
+    def forward(
+        self, sequence: KeyValues, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None
     ) -> Tensor:
-        count, heads, kv_heads, size = x.shape[0], self._heads, self._kv_heads, self._head_size
-        qkv = layer.qkv(x).view(count, heads + 2 * kv_heads, size)
+        """Append ``ids``, a tree with ``parents``, to a sequence; return the logits of its ``last`` positions.
+
+        (last, vocabulary). Keys and values of a tree are written in the order of ``ids``.
+        """
+        count, start = len(ids), sequence.length
+        total = start + count
+        if total > sequence.capacity:
+            sequence.grow(max(total, min(self.shape.context_length, 2 * sequence.capacity)))
+        if total > len(self._cosine):
+            self._extend_rope(sequence.capacity)
+        device = self._embedding.device
+        x = functional.embedding(torch.tensor(ids, device=device), self._embedding).to(self._dtype)  # (count, hidden)
+        # Of all tokens with the same distance from a tree's root the position is the same.
+        places = slice(start, total) if parents is None else _positions(start, parents)
+        cosine, sine = self._cosine[places], self._sine[places]  # (count, 1, head size / 2)
+        group = self.shape.heads // self.shape.kv_heads
+        mask = _mask(start, count, parents, group, x) if count > 1 else None
+        for layer, keys, values in zip(self._layers, sequence.keys, sequence.values, strict=True):
+            qkv = layer.qkv(layer.before_attention(x)).view(count, -1, self.shape.head_size)
+            x = x + layer.out(self._attend(qkv, keys, values, cosine, sine, mask, start))
+            x = x + layer.down(self._activate(layer.up(layer.before_feed_forward(x))))
+        sequence.length = total
+        return self._head(self._norm(x[-last:]))
+
+    def watch_linears(self, watch: Callable[[str, Transform], Transform]) -> None:
+        """Put ``watch(name, present)`` in the place of every linear layer; names as in ``weights``."""
+        for index, layer in enumerate(self._layers):
+            for name in ("qkv", "out", "up", "down"):
+                setattr(layer, name, watch(f"layers.{index}.{name}", getattr(layer, name)))
+        self._head = watch("head", self._head)
+
+    def _attend(
+        self,
+        qkv: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        mask: Tensor | None,
+        start: int,
+    ) -> Tensor:
+        """Return (count, heads * size) for the new positions, whose keys and values are written into the buffers."""
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads
+        count, _, size = qkv.shape
+        total, group = start + count, heads // kv_heads
         rotated = _rotate(qkv[:, : heads + kv_heads], cosine, sine)
-        layer.keys[:, start:total] = rotated[:, heads:].transpose(0, 1)
-        layer.values[:, start:total] = qkv[:, heads + kv_heads :].transpose(0, 1)
-        # Query heads that share a key head are computed as further rows of one product: nothing is repeated.
-        group = heads // kv_heads
-        query = rotated[:, :heads].view(count, kv_heads, group, size).permute(1, 2, 0, 3)
-        query = query.reshape(kv_heads, group * count, size) * size**-0.5
-        scores = torch.bmm(query, layer.keys[:, :total].transpose(1, 2))  # (kv_heads, group * count, total)
-        if mask is not None:
-            scores.view(kv_heads, group, count, total).masked_fill_(mask, float("-inf"))
-        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(x.dtype)
-        mixed = torch.bmm(weights, layer.values[:, :total])  # (kv_heads, group * count, size)
-        mixed = mixed.view(kv_heads, group, count, size).permute(2, 0, 1, 3).reshape(count, heads * size)
-        return layer.out(mixed)
+        keys[:, start:total] = rotated[:, heads:].transpose(0, 1)
+        values[:, start:total] = qkv[:, heads + kv_heads :].transpose(0, 1)
+        # Query heads that share a key head are further rows of one product: nothing is repeated.
+        query = rotated[:, :heads].view(count, kv_heads, group, size).transpose(0, 1)
+        query = query.reshape(1, kv_heads, count * group, size)
+        mixed = functional.scaled_dot_product_attention(query, keys[None, :, :total], values[None, :, :total], mask)
+        return mixed.view(kv_heads, count, group, size).transpose(0, 1).reshape(count, heads * size)
 
-    def _feed_forward(self, layer: _Layer, x: Tensor) -> Tensor:
-        up = layer.up(x)
-        if not self._gated:
-            return layer.down(functional.gelu(up, approximate="tanh"))
+    def _activate(self, up: Tensor) -> Tensor:
+        if not self.shape.gated:
+            return functional.gelu(up, approximate="tanh")
         gate, up = up.chunk(2, dim=-1)
-        return layer.down(functional.silu(gate) * up)
+        return functional.silu(gate).mul_(up)
 
-    def _grow(self, needed: int) -> None:
-        """Make room for at least ``needed`` positions, keeping those in use."""
-        capacity = max(needed, min(self._context_length, 2 * self._capacity))
-        for layer in self._layers:
-            for name in ("keys", "values"):
-                old: Tensor = getattr(layer, name)
-                new = old.new_empty(self._kv_heads, capacity, self._head_size)
-                new[:, : self.length] = old[:, : self.length]
-                setattr(layer, name, new)
-        angles = torch.outer(torch.arange(capacity, device=self._frequencies.device).float(), self._frequencies)
-        dtype = self._embedding.dtype
-        self._cosine = (angles.cos() * self._rope_scale).to(dtype).unsqueeze(1)
-        self._sine = (angles.sin() * self._rope_scale).to(dtype).unsqueeze(1)
-        self._capacity = capacity
-
-    def _take_layer(self, layer: Any) -> _Layer:
-        attention, feed_forward = layer.self_attn, layer.mlp
-        qkv = _join([attention.q_proj, attention.k_proj, attention.v_proj])
-        if self._gated:
-            up, down = _join([feed_forward.gate_proj, feed_forward.up_proj]), _join([feed_forward.down_proj])
-        else:
-            up, down = _join([feed_forward.c_fc]), _join([feed_forward.c_proj])
-        empty = qkv.weight.new_empty(self._kv_heads, 0, self._head_size)
-        return _Layer(
-            before_attention=_norm(layer.input_layernorm),
-            qkv=qkv,
-            out=_join([attention.o_proj]),
-            before_feed_forward=_norm(layer.post_attention_layernorm),
-            up=up,
-            down=down,
-            keys=empty,
-            values=empty,
-        )
+    def _extend_rope(self, positions: int) -> None:
+        device = self._frequencies.device
+        angles = torch.outer(torch.arange(positions, device=device).float(), self._frequencies)
+        self._cosine = (angles.cos() * self.shape.rope_scale).to(self._dtype).unsqueeze(1)
+        self._sine = (angles.sin() * self.shape.rope_scale).to(self._dtype).unsqueeze(1)
 
 
-def _join(modules: list[Any]) -> Linear:
-    """Stack linear modules' outputs into one matrix and let go of the originals, so that memory holds one copy."""
-    weights = [module.weight.data for module in modules]
-    biases = [module.bias for module in modules]
-    joined = weights[0] if len(weights) == 1 else torch.cat(weights)
-    bias = None
-    if any(one is not None for one in biases):
-        pairs = zip(biases, weights, strict=True)
-        bias = torch.cat([one.data if one is not None else weight.new_zeros(len(weight)) for one, weight in pairs])
-    for module in modules:
-        module.weight = None
-    return Linear(joined, bias)
-
-
-def _norm(module: Any) -> _Norm:
-    rms = hasattr(module, "variance_epsilon")
-    bias = getattr(module, "bias", None)
-    return _Norm(
-        module.weight.data,
-        None if bias is None else bias.data,
-        module.variance_epsilon if rms else module.eps,
-        rms,
+def _layer(tensors: Tensors, name: str, shape: Shape) -> _Layer:
+    return _Layer(
+        before_attention=_norm(tensors, f"{name}.before_attention", shape),
+        qkv=_linear(tensors, f"{name}.qkv"),
+        out=_linear(tensors, f"{name}.out"),
+        before_feed_forward=_norm(tensors, f"{name}.before_feed_forward", shape),
+        up=_linear(tensors, f"{name}.up"),
+        down=_linear(tensors, f"{name}.down"),
     )
+
+
+def _linear(tensors: Tensors, name: str) -> Transform:
+    weight, bias, scale = tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), tensors.get(f"{name}.scale")
+    return Linear(weight, bias) if scale is None else Int8Linear(weight, scale, bias, fine=name.endswith("down"))
+
+
+def _norm(tensors: Tensors, name: str, shape: Shape) -> _Norm:
+    return _Norm(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), shape.epsilon, rms=shape.gated)
 
 
 def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -230,6 +232,27 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
-def _causal_mask(start: int, count: int, device: torch.device) -> Tensor:
-    """Return (count, start + count), true where a row must not look: behind its own position."""
-    return torch.ones(count, start + count, dtype=torch.bool, device=device).triu_(start + 1)
+def _positions(start: int, parents: Sequence[int]) -> list[int]:
+    positions: list[int] = []
+    for parent in parents:
+        positions.append(start if parent < 0 else positions[parent] + 1)
+    return positions
+
+
+def _mask(start: int, count: int, parents: Sequence[int] | None, group: int, like: Tensor) -> Tensor:
+    """Return (count * group, start + count): 0 where a row may look, at what comes before it and itself, else -inf."""
+    mask = torch.full((count, start + count), float("-inf"), dtype=like.dtype, device=like.device).triu_(start + 1)
+    if parents is not None:
+        mask[:, start:] = torch.tensor(_ancestors(parents), dtype=like.dtype, device=like.device)
+    return mask.repeat_interleave(group, dim=0)
+
+
+def _ancestors(parents: Sequence[int]) -> list[list[float]]:
+    """Return a tree's own part of the mask, (count, count)."""
+    hidden = [float("-inf")] * len(parents)
+    rows: list[list[float]] = []
+    for row, parent in enumerate(parents):
+        seen = list(rows[parent] if parent >= 0 else hidden)
+        seen[row] = 0.0
+        rows.append(seen)
+    return rows

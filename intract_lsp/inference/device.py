@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 
 import psutil
@@ -11,7 +9,7 @@ import torch
 
 from intract_lsp.completion.generation import PromptBudget
 from intract_lsp.errors import ModelError
-from intract_lsp.inference import quantize
+from intract_lsp.inference import int8
 
 CPU_BUDGET = PromptBudget(512, 128)
 GPU_BUDGET = PromptBudget(2048, 512)
@@ -25,10 +23,15 @@ class Placement:
 
     device: torch.device
     dtype: torch.dtype
-    """Of the weights as they are loaded."""
+    """The float format: of everything, or, with ``int8``, of models that cannot be quantised."""
     reason: str
     int8: bool = False
-    """Whether the weights are quantised after that."""
+    """Whether the weights are quantised."""
+
+    @property
+    def loaded_dtype(self) -> torch.dtype:
+        """What the weights are loaded as, before they may be quantised."""
+        return torch.float32 if self.int8 else self.dtype
 
     @property
     def precision(self) -> str:
@@ -44,27 +47,23 @@ class Placement:
 def choose_placement(device: str, precision: str) -> Placement:
     """Choose by the settings, ``auto`` meaning the fastest that this machine has.
 
-    Raises ``ModelError`` where a device is asked for that is not there.
+    Raises ``ModelError`` where a device or number format is asked for that is not there.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         device = next(name for name, there in available.items() if there)
     elif not available[device]:
         raise ModelError(f"There is no {device} device that torch can use here; set model.device to auto.")
-    if precision == "int8":
-        return _int8(device)
     dtype, reason = _fastest(device)
-    if precision != "auto":
-        dtype, reason = PRECISIONS[precision], "as set"
+    if precision in PRECISIONS:
+        return Placement(torch.device(device), PRECISIONS[precision], "as set")
+    kernel = int8.kernel() if device == "cpu" else None
+    if kernel is not None:
+        why = "as set" if precision == "int8" else f"the CPU multiplies int8 fastest, through {kernel.value}"
+        return Placement(torch.device(device), dtype, why, int8=True)
+    if precision == "int8":
+        raise ModelError("model.precision int8 needs an x86 CPU with AVX2, and model.device cpu: set it to auto.")
     return Placement(torch.device(device), dtype, reason)
-
-
-def _int8(device: str) -> Placement:
-    if device != "cpu" or not quantize.supported():
-        raise ModelError(
-            "model.precision int8 needs a CPU with VNNI or AMX instructions, and model.device cpu: set it to auto."
-        )
-    return Placement(torch.device("cpu"), torch.float32, "as set", int8=True)
 
 
 def _fastest(device: str) -> tuple[torch.dtype, str]:
@@ -78,14 +77,6 @@ def _fastest(device: str) -> tuple[torch.dtype, str]:
     if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
         return torch.bfloat16, "the CPU has bfloat16 instructions"
     return torch.float32, "the CPU has no bfloat16 instructions"
-
-
-def physical_cores() -> int:
-    """Return the number of physical cores this process may use, at least one."""
-    allowed = psutil.cpu_count() or 1
-    if sys.platform == "linux":  # elsewhere a process is rarely held to some of the cores
-        allowed = len(os.sched_getaffinity(0))
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
 
 def check_memory(needed: int, placement: Placement, model: str) -> None:

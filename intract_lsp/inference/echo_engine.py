@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
 
 
@@ -25,7 +25,7 @@ class EchoEngine:
     def generate(
         self,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
@@ -49,6 +49,10 @@ class EchoEngine:
                 break
         ids = tuple(map(ord, text))
         return Generation(text, finish, len(words), 0, ids, decode_ms=(time.monotonic() - began) * 1000)
+
+    def prepare(self, context: CompletionContext, shape: PromptShape, token: CancelToken) -> bool:
+        """There is nothing to prepare."""
+        return not (shape.exact or token.cancelled)
 
     def forget(self) -> None:
         """There is nothing to forget."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptBudget, PromptShape
 
 
 class EngineState(str, Enum):
@@ -62,6 +62,7 @@ class LoadOrder:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
+    kv_cache_mib: int = 192
 
 
 ReportProgress = Callable[[str, float | None], None]
@@ -80,15 +81,22 @@ class CompletionEngine(Protocol):
     def generate(
         self,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> Generation:
         """Complete at the context's cursor, greedily.
 
-        ``budget`` of ``None`` means the model card's. ``on_text`` gets the whole text so far after each step. The
-        token and the deadline are read at least once a step, and between pieces of the prefill.
+        ``on_text`` gets the whole text so far after each step. The token and the deadline are read at least once a
+        step, and between pieces of the prefill.
+        """
+
+    def prepare(self, context: CompletionContext, shape: PromptShape, token: CancelToken) -> bool:
+        """Compute the prompt of a context into the KV cache, so that ``generate`` finds it there; decode nothing.
+
+        The token is read between pieces that take no longer than a step. What past generations left in the cache
+        stays. Returns whether the whole prompt is there; an exact shape is never prepared.
         """
 
     def forget(self) -> None:

@@ -1,75 +1,108 @@
-"""int8 weights and activations for CPUs with integer dot products (VNNI, AMX): a third of bfloat16's time a token.
+"""From float weights to int8: a scale for each output channel, outlying input channels smoothed into the weights.
 
-One scale for each output channel of a weight and one for each token's activations, so that neither an outlying channel
-nor an outlying token spoils the others, and a token's result does not depend on which tokens it is computed with (what
-KV reuse and speculation rely on). Outlying input channels are smoothed into the weights (SmoothQuant, Xiao et al.
-2023).
+SmoothQuant (Xiao et al. 2023): what an input channel spreads more than others is divided out of whatever produces it (a
+norm's weights, the value rows, the up rows) and multiplied into the weights that take it in, so that serving pays
+nothing for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from intract_lsp.inference.decoder import LeanDecoder, Linear
+from intract_lsp.inference.decoder import LeanDecoder, Transform
+from intract_lsp.inference.weights import LINEARS, Shape, Tensors
 
-SMOOTHING = 0.5
+SMOOTHING = 0.6
 """SmoothQuant's alpha: how much of an input channel's spread moves from the activations into the weights."""
 
 _SMALLEST = 1e-5
 
 
-def supported() -> bool:
-    """Return whether this CPU multiplies int8 fast enough for it to pay."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+def quantize(shape: Shape, tensors: Tensors, texts: Sequence[Sequence[int]]) -> Tensors:
+    """Return float32 ``tensors`` with every linear layer in int8; ``texts`` are prompts to see the spread on.
+
+    The float linears are taken out of ``tensors`` one by one, so that memory never holds all weights twice. The
+    embedding is kept in float16: it is only ever looked up.
+    """
+    spreads = _spreads(shape, tensors, texts)
+    if tensors["head.weight"] is tensors["embedding"]:
+        tensors["head.weight"] = tensors["embedding"].clone()
+    tensors["embedding"] = tensors["embedding"].half()
+    for index in range(shape.layers):
+        _smooth_layer(shape, tensors, f"layers.{index}", spreads)
+    _smooth(tensors, "head", spreads["head"], ["norm"])
+    names = [f"layers.{index}.{part}" for index in range(shape.layers) for part in LINEARS]
+    for name in [*names, "head"]:
+        weight = tensors[f"{name}.weight"]
+        scale = weight.abs().amax(1).clamp_min(_SMALLEST) / 127  # (out,)
+        tensors[f"{name}.weight"] = (weight / scale[:, None]).round_().to(torch.int8)
+        tensors[f"{name}.scale"] = scale
+    return tensors
 
 
-class Int8Linear:
-    """A linear layer over int8 weights, (in, out), with float32 in and out."""
-
-    def __init__(self, linear: Linear, spread: Tensor) -> None:
-        """Quantise ``linear``; ``spread`` (in,) is the largest magnitude of each input channel over some text."""
-        weight = linear.weight.float()
-        largest = weight.abs().amax(0).clamp_min(_SMALLEST)
-        smooth = spread.clamp_min(_SMALLEST) ** SMOOTHING / largest ** (1 - SMOOTHING)
-        weight = weight * smooth
-        self._shrink = 1 / smooth
-        self._scale = weight.abs().amax(1).clamp_min(_SMALLEST) / 127  # (out,)
-        self._weight = (weight / self._scale[:, None]).round().to(torch.int8).t()
-        self._bias = None if linear.bias is None else linear.bias.float()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return (tokens, out) for ``x`` of (tokens, in)."""
-        x = x * self._shrink
-        scale = x.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127  # (tokens, 1)
-        product = torch._int_mm((x / scale).round_().to(torch.int8), self._weight)
-        result = product.float().mul_(scale).mul_(self._scale)
-        return result if self._bias is None else result.add_(self._bias)
-
-
-def quantize(decoder: LeanDecoder, texts: Sequence[Sequence[int]]) -> None:
-    """Replace every linear layer of a float32 decoder; ``texts`` are prompts to see the activations' spread on."""
-    spreads: dict[int, Tensor] = {}
-    originals: dict[int, Linear] = {}
-
-    def watch(place: int, linear: Linear) -> Callable[[Tensor], Tensor]:
-        originals[place] = linear
-        return partial(_watched, spreads, place, linear)
-
-    decoder.replace_linears(watch)
+def _spreads(shape: Shape, tensors: Tensors, texts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Return the largest magnitude of each input channel of each linear layer, (in,), over some text."""
+    spreads: dict[str, Tensor] = {}
+    decoder = LeanDecoder(shape, tensors)
+    decoder.watch_linears(lambda name, linear: partial(_watched, spreads, name, linear))
     for ids in texts:
-        decoder.cut(0)
-        decoder.forward(ids)
-    decoder.cut(0)
-    # The original is let go of as soon as its layer is done, so that memory never holds all weights twice.
-    decoder.replace_linears(lambda place, _: Int8Linear(originals.pop(place), spreads[place]))
+        decoder.forward(decoder.begin(), ids, last=len(ids))
+    return spreads
 
 
-def _watched(spreads: dict[int, Tensor], place: int, linear: Linear, x: Tensor) -> Tensor:
+def _watched(spreads: dict[str, Tensor], name: str, linear: Transform, x: Tensor) -> Tensor:
     largest = x.abs().amax(0)
-    spreads[place] = torch.maximum(spreads[place], largest) if place in spreads else largest
+    spreads[name] = torch.maximum(spreads[name], largest) if name in spreads else largest
     return linear(x)
+
+
+def _smooth_layer(shape: Shape, tensors: Tensors, layer: str, spreads: dict[str, Tensor]) -> None:
+    _smooth(tensors, f"{layer}.qkv", spreads[f"{layer}.qkv"], [f"{layer}.before_attention"])
+    _smooth(tensors, f"{layer}.up", spreads[f"{layer}.up"], [f"{layer}.before_feed_forward"])
+    _smooth_values(shape, tensors, layer, spreads[f"{layer}.out"])
+    if shape.gated:
+        _smooth_gated(tensors, layer, spreads[f"{layer}.down"])
+
+
+def _smooth(tensors: Tensors, linear: str, spread: Tensor, producers: list[str]) -> None:
+    factor = _factor(spread, tensors[f"{linear}.weight"].abs().amax(0))
+    tensors[f"{linear}.weight"] = tensors[f"{linear}.weight"] * factor
+    for producer in producers:
+        for part in ("weight", "bias"):
+            if f"{producer}.{part}" in tensors:
+                tensors[f"{producer}.{part}"] = tensors[f"{producer}.{part}"] / factor
+
+
+def _smooth_values(shape: Shape, tensors: Tensors, layer: str, spread: Tensor) -> None:
+    """The inputs of ``out`` are mixtures of values; heads that share values share their factors."""
+    weight = tensors[f"{layer}.out.weight"]
+    grouped = (shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
+    largest = weight.abs().amax(0).view(grouped).amax(1)  # (kv heads, head size)
+    factor = _factor(spread.view(grouped).amax(1), largest)
+    tensors[f"{layer}.out.weight"] = weight * factor[:, None].expand(grouped).reshape(-1)
+    _divide_rows(tensors, f"{layer}.qkv", slice(-factor.numel(), None), factor.reshape(-1))
+
+
+def _smooth_gated(tensors: Tensors, layer: str, spread: Tensor) -> None:
+    """The inputs of ``down`` are gates times ups, of which the ups are linear."""
+    weight = tensors[f"{layer}.down.weight"]
+    factor = _factor(spread, weight.abs().amax(0))
+    tensors[f"{layer}.down.weight"] = weight * factor
+    _divide_rows(tensors, f"{layer}.up", slice(len(factor), None), factor)
+
+
+def _divide_rows(tensors: Tensors, linear: str, rows: slice, factor: Tensor) -> None:
+    tensors[f"{linear}.weight"] = tensors[f"{linear}.weight"].clone()
+    tensors[f"{linear}.weight"][rows] /= factor[:, None]
+    if f"{linear}.bias" in tensors:
+        tensors[f"{linear}.bias"] = tensors[f"{linear}.bias"].clone()
+        tensors[f"{linear}.bias"][rows] /= factor
+
+
+def _factor(spread: Tensor, largest: Tensor) -> Tensor:
+    """Return what to multiply a weight's input channels by, given their spread and the weight's largest entries."""
+    return spread.clamp_min(_SMALLEST) ** SMOOTHING / largest.clamp_min(_SMALLEST) ** (1 - SMOOTHING)

@@ -1,118 +1,104 @@
 """Greedy tokens, several a step where the text repeats itself.
 
-What followed the last few tokens elsewhere (in the prompt, in earlier answers) is tried as what follows now: one
-forward pass checks such a draft and costs little more than a single token, since reading the weights takes the time.
-The tokens are those of plain greedy decoding. Prompt lookup decoding, Saxena 2023; speculative decoding, Leviathan et
-al. 2023.
+A forward pass checks a tree of drafted tokens and costs little more than one token, since reading the weights takes the
+time. The tokens are those of plain greedy decoding. Speculative decoding, Leviathan et al. 2023; checking a tree in
+one pass, Miao et al. 2024 (SpecInfer).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from intract_lsp.errors import ModelError
+from intract_lsp.inference.drafting import Draft, Drafter, StepCost
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from intract_lsp.inference.healing import Spelling
     from intract_lsp.inference.kv_cache import PrefixCache
 
-LONGEST_MATCH = 4
-"""Tokens at the end that are looked for elsewhere; then fewer, down to one."""
-
 LONGEST_DRAFT = 8
-REMEMBERED = 16
-"""Answers kept as places to find a continuation in."""
-
-_WEIGHT = 0.1
-"""Of a new observation in the running means."""
-
-_FIRST_GUESS = 0.4
-_FIRST_EXTRA = 0.1
-_FORGETTING = 0.02
+"""Tokens of a draft; from about ten rows on, a pass costs more for each."""
 
 
-class Lookup:
-    """Finds what followed the present tokens before: in the prompt and this answer, else in earlier answers."""
+class Speculator:
+    """Drafts behind an answer's tokens, as many as pay on this machine.
 
-    def __init__(self) -> None:
-        self._answers: deque[tuple[int, ...]] = deque(maxlen=REMEMBERED)
-
-    def remember(self, answer: Sequence[int]) -> None:
-        """Keep an answer's tokens as a place to look in."""
-        if len(answer) > 1:
-            self._answers.append(tuple(answer))
-
-    def draft(self, tokens: Sequence[int], length: int) -> list[int]:
-        """Return at most ``length`` tokens that may follow ``tokens``; the longest, then the latest match decides."""
-        places = [tokens, *reversed(self._answers)] if length else []
-        for size in range(min(LONGEST_MATCH, len(tokens)), 0, -1):
-            tail = list(tokens[-size:])
-            for place in places:
-                found = _after(place, tail, length)
-                if found:
-                    return found
-        return []
-
-
-class Pace:
-    """Chooses how many tokens to draft so that the expected tokens a second are most.
-
-    Learns as it goes what share of drafted tokens turns out right, and what a step costs with and without a draft on
-    this machine: a number format in which five rows cost five times one drafts nothing.
+    Learns as it goes what a step costs with and without a draft: a number format in which five rows cost five times
+    one drafts next to nothing.
     """
 
-    def __init__(self) -> None:
-        self._right = _FIRST_GUESS
-        self._plain: float | None = None
-        self._extra = _FIRST_EXTRA
-        """Cost of one drafted token as a share of a step without a draft."""
+    def __init__(self, drafter: Drafter, decode: Callable[[Sequence[int]], str], longest: int = LONGEST_DRAFT) -> None:
+        """``decode`` gives an answer's text; with a ``longest`` of 0 decoding is plain."""
+        self._drafter = drafter
+        self._decode = decode
+        self._longest = longest
+        self._cost = StepCost()
 
-    @property
-    def length(self) -> int:
-        """Tokens to draft now; 0 where drafting does not pay, and before a plain step was timed."""
-        if self._plain is None:
-            return 0
-        right = min(0.95, self._right)
-        value = [(1 - right ** (n + 1)) / (1 - right) / (1 + self._extra * n) for n in range(LONGEST_DRAFT + 1)]
-        return max(range(len(value)), key=value.__getitem__)
+    def draft(self, answer: Sequence[int], room: int) -> Draft:
+        """Return what may follow the tokens of an answer, at most ``room`` tokens."""
+        longest = min(self._longest, room)
+        return self._drafter.draft(self._decode(answer), self._cost.costs(longest)) if longest > 0 else Draft()
 
-    def learn(self, drafted: int, accepted: int, seconds: float) -> None:
-        """Note how a step went; a draft's tokens behind the first wrong one say nothing."""
-        for index in range(min(drafted, accepted + 1)):
-            self._right += _WEIGHT * ((index < accepted) - self._right)
-        if not drafted:
-            self._plain = seconds if self._plain is None else self._plain + _WEIGHT * (seconds - self._plain)
-            # Where drafting stopped paying, text and machine may have changed since: it gets another try before long.
-            self._right += _FORGETTING * (_FIRST_GUESS - self._right)
-            self._extra += _FORGETTING * (_FIRST_EXTRA - self._extra)
-        elif self._plain:
-            extra = max(0.0, (seconds / self._plain - 1) / drafted)
-            self._extra += _WEIGHT * (extra - self._extra)
+    def learn(self, drafted: int, seconds: float) -> None:
+        """Note how long a step with ``drafted`` tokens took."""
+        self._cost.learn(drafted, seconds)
 
 
-def greedy_tokens(cache: PrefixCache, prompt: Sequence[int], first: int, lookup: Lookup, pace: Pace) -> Iterator[int]:
-    """Yield the most likely tokens behind a prompt without end, from ``first`` on, which the prefill gave.
+def check(cache: PrefixCache, ids: Sequence[int], draft: Draft) -> Tensor:
+    """Compute ``ids`` and a draft behind them in one pass; return the logits of the last id and of the draft's nodes.
 
-    The cache holds the prompt. Nothing is computed before it is asked for; whoever stops asking leaves the cache whole.
+    (1 + draft, vocabulary). Afterwards the cache holds all nodes: whoever calls has it keep those that are right.
     """
-    tokens = [*prompt, first]
-    yield first
+    parents = None if draft.is_chain else [*range(-1, len(ids) - 1), *(len(ids) + parent for parent in draft.parents)]
+    return cache.append([*ids, *draft.tokens], 1 + len(draft), parents)
+
+
+def greedy_tokens(
+    cache: PrefixCache,
+    prompt: Sequence[int],
+    draft: Draft,
+    logits: Tensor,
+    spelling: Spelling,
+    speculator: Speculator,
+    most: int,
+) -> Iterator[int]:
+    """Yield the most likely tokens behind a prompt without end, the first of them such that they spell a text.
+
+    The cache holds the prompt and a first draft, and ``logits`` are what ``check`` gave for them. Nothing is drafted
+    beyond ``most`` tokens. Nothing is computed before it is asked for; whoever stops asking leaves the cache whole.
+    Raises ``ModelError`` where the model's output is not a number.
+    """
+    answer: list[int] = []
+    chosen, path = draft.accept(_chooser(logits, spelling))
+    cache.keep(len(prompt), path)
     while True:
-        draft = lookup.draft(tokens, pace.length)
-        began = time.perf_counter()
-        choices = cache.append([tokens[-1], *draft], last=len(draft) + 1).argmax(-1).tolist()
-        accepted = next((n for n, id_ in enumerate(draft) if id_ != choices[n]), len(draft))
-        cache.cut(len(cache) - len(draft) + accepted)
-        pace.learn(len(draft), accepted, time.perf_counter() - began)
-        for id_ in choices[: accepted + 1]:
-            tokens.append(id_)
+        for id_ in chosen:
+            answer.append(id_)
             yield id_
+        # Of the tokens still wanted one comes without a draft.
+        draft = speculator.draft(answer, most - len(answer) - 1)
+        began = time.perf_counter()
+        logits = check(cache, answer[-1:], draft)
+        chosen, path = draft.accept(_chooser(logits, spelling))
+        cache.keep(len(prompt) + len(answer), path)
+        speculator.learn(len(draft), time.perf_counter() - began)
 
 
-def _after(place: Sequence[int], tail: list[int], length: int) -> list[int]:
-    """Return what followed the last occurrence of ``tail`` in a place, the occurrence at its very end left aside."""
-    size, first = len(tail), tail[0]
-    for start in range(len(place) - size - 1, -1, -1):
-        if place[start] == first and list(place[start : start + size]) == tail:
-            return list(place[start + size : start + size + length])
-    return []
+def _chooser(logits: Tensor, spelling: Spelling) -> Callable[[int], int]:
+    """Return a function that takes the token behind a row, to be called along one path; logits: (rows, vocabulary)."""
+
+    def choose(row: int) -> int:
+        # A row at a time: few are on the path, and over a whole vocabulary a maximum takes a while.
+        highest, id_ = logits[row].max(-1)
+        if not math.isfinite(highest.item()):
+            raise ModelError(
+                "The model's output is not a number: reload it or choose another precision (model.precision)."
+            )
+        return int(id_) if spelling.done else spelling.choose(logits[row])
+
+    return choose

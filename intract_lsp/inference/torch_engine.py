@@ -8,32 +8,50 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
-from intract_lsp.completion.prompt import FimFormat, PromptSource, end_ids, render, resolve_format
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
+from intract_lsp.completion.prompt import (
+    FimFormat,
+    Prompt,
+    PromptSource,
+    encode_text,
+    end_ids,
+    render,
+    resolve_format,
+    typed_room,
+)
 from intract_lsp.errors import ModelError
+from intract_lsp.inference.drafting import BRANCHES, Draft, Drafter
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
-from intract_lsp.inference.speculation import Lookup, Pace, greedy_tokens
+from intract_lsp.inference.healing import Spelling, Vocabulary
+from intract_lsp.inference.speculation import LONGEST_DRAFT, Speculator, check, greedy_tokens
+from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from intract_lsp.inference.kv_cache import Network, PrefixCache
+    from torch import Tensor
+
+    from intract_lsp.inference.kv_cache import PrefixCache
 
 log = logging.getLogger(__name__)
 
 PREFILL_STEP = 64
 """Prompt tokens computed between two looks at the cancel token: about a fifth of a second for 0.5B on two cores."""
 
-WORKING_MEMORY = 400 << 20
-"""Bytes beside the weights: torch itself, activations, the KV cache of one prompt."""
+AHEAD_STEP = 16
+"""The same while nobody waits for the prompt: about what one step of a generation takes."""
 
+ANSWER_ROOM = 64
+"""Tokens of the answer that a prompt is prepared for; counts only where the model's context is short."""
 
-UNSTATED_CONTEXT = 2048
-"""Tokens assumed where a model's configuration does not say how many it takes."""
+SHORT_PIECE = 16
+"""Prompt tokens that a first draft is checked with; behind more of them each further row costs what it costs."""
 
 CALIBRATION = PromptBudget(192, 64)
 """Tokens of each of the prompts that quantising looks at."""
@@ -53,10 +71,25 @@ class ModelFiles:
     """With ``config.json``, safetensors and a tokenizer."""
     fim_family: str = ""
     """Key of the FIM format; empty = by the tokenizer's tokens."""
+    quantized: Path | None = None
+    """Where its int8 copy is, or will be, kept."""
 
 
 Resolve = Callable[[str, ReportProgress, CancelToken], ModelFiles]
 """Finds a model by name, fetching it first where it is not on this machine; raises ``ModelError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a model's tokenizer gives."""
+
+    tokenizer: TextTokenizer
+    fim: FimFormat
+    note: str
+    """For the user, where the format is not the family's own."""
+    texts: dict[int, bytes]
+    """Of each token that may stand in an answer."""
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +101,20 @@ class _Loaded:
     cache: PrefixCache
     context_length: int
     """Most tokens, prompt and answer together, that the model was made for."""
-    lookup: Lookup
-    pace: Pace
+    vocabulary: Vocabulary
+    drafter: Drafter
+    speculator: Speculator
+    threads: ThreadCount | None
+    """``None`` where the number is fixed."""
 
 
 class TorchEngine:
     """Greedy completion with a transformers model; keys and values of the last prompt are kept."""
 
-    def __init__(self, resolve: Resolve) -> None:
+    def __init__(self, resolve: Resolve, speculate: bool = True) -> None:
+        """Without ``speculate`` each step gives one token, as benches of plain decoding want it."""
         self._resolve = resolve
+        self._longest_draft = LONGEST_DRAFT if speculate else 0
         self._loaded: _Loaded | None = None
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
@@ -87,47 +125,68 @@ class TorchEngine:
         # Imported here, on the thread that owns the model: the server has answered `initialize` long before.
         import torch
 
-        from intract_lsp.inference.device import check_memory, choose_placement, physical_cores
-        from intract_lsp.inference.kv_cache import PrefixCache
-
-        placement = choose_placement(order.device, order.precision)
-        parameters = _count_parameters(files.directory)
-        check_memory(parameters * placement.dtype.itemsize + WORKING_MEMORY, placement, files.name)
         threads = order.threads or physical_cores()
         torch.set_num_threads(threads)
+        # The vocabulary takes a second or two, as does packing the weights: side by side on two cores.
+        with ThreadPoolExecutor(1, "intract-vocabulary") as beside:
+            loaded = self._load(order, files, threads, beside.submit(_read_words, files), report, token)
+        report("Warming up", None)
+        self._warm_up(loaded)
+        self._loaded = loaded
+        return loaded.card
+
+    def _load(
+        self,
+        order: LoadOrder,
+        files: ModelFiles,
+        threads: int,
+        words: Future[_Words],
+        report: ReportProgress,
+        token: CancelToken,
+    ) -> _Loaded:
+        from intract_lsp.inference.device import choose_placement
+        from intract_lsp.inference.kv_cache import PrefixCache
+        from intract_lsp.inference.loading import load_network
+
+        placement = choose_placement(order.device, order.precision)
+        follows_load = placement.device.type == "cpu" and not order.threads
         report(f"Loading {files.name}", None)
-        _stop_if_cancelled(token)
-        model = _load_model(files.directory, placement.dtype, placement.device)
-        _stop_if_cancelled(token)
-        tokenizer = load_tokenizer(files.directory)
-        fim, note = resolve_format(files.fim_family, tokenizer)
+        calibration = partial(_calibration, words)
+        found = load_network(files.name, files.directory, files.quantized, placement, calibration, report, token)
+        read = words.result()
+        tokenizer, fim, texts = read.tokenizer, read.fim, read.texts
         card = ModelCard(
             name=files.name,
             fim_format=fim.name,
             device=placement.device.type,
-            precision=placement.precision,
-            parameters=parameters,
+            precision=found.precision,
+            parameters=found.parameters,
             threads=threads,
             budget=placement.budget,
-            notes=(note,) if note else (),
+            notes=(*((read.note,) if read.note else ()), *found.notes),
         )
-        ends = end_ids(fim, tokenizer) | _configured_ends(model)
-        context_length = getattr(model.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
-        network = _network(model, context_length)
-        if placement.int8:
-            report(f"Quantising {files.name}", None)
-            _quantize(network, fim, tokenizer)
-        cache = PrefixCache(network)
-        loaded = _Loaded(tokenizer, fim, ends, card, cache, context_length, Lookup(), Pace())
-        report("Warming up", None)
-        self._warm_up(loaded)
-        self._loaded = loaded
-        return card
+        drafter = Drafter(
+            encode=partial(encode_text, tokenizer=tokenizer),
+            spell=lambda id_: texts.get(id_, b"").decode(errors="replace"),
+            branches=BRANCHES if found.network.branching else 1,
+        )
+        return _Loaded(
+            tokenizer=tokenizer,
+            fim=fim,
+            end_ids=end_ids(fim, tokenizer) | found.end_ids,
+            card=card,
+            cache=PrefixCache(found.network, order.kv_cache_mib << 20),
+            context_length=found.context_length,
+            vocabulary=read.vocabulary,
+            drafter=drafter,
+            speculator=Speculator(drafter, tokenizer.decode, self._longest_draft),
+            threads=ThreadCount(threads) if follows_load else None,
+        )
 
     def generate(
         self,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
@@ -137,14 +196,17 @@ class TorchEngine:
         if loaded is None:
             raise ModelError("No model is loaded.")
         began = time.monotonic()
-        source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
-        prompt = render(loaded.fim, source, _fit_budget(budget, loaded, limits.max_tokens), loaded.tokenizer)
+        prompt = _prompt(loaded, context, shape, limits.max_tokens)
+        loaded.drafter.begin(context.prefix, context.suffix, prompt.heal)
+        limits = replace(limits, max_tokens=min(limits.max_tokens, loaded.context_length - len(prompt.ids)))
         tokenized = time.monotonic()
+        if shape.exact:
+            loaded.cache.clear()
         reused = loaded.cache.reuse(prompt.ids)
-        first = self._prefill(loaded, prompt.ids[reused:], limits, token)
+        outcome = self._prefill(loaded, prompt.ids[reused:], limits, token)
         prefilled = time.monotonic()
-        text, ids, finish = self._decode(loaded, prompt.ids, first, limits, token, on_text)
-        loaded.lookup.remember(ids)
+        text, ids, finish = self._decode(loaded, prompt, outcome, limits, token, on_text)
+        loaded.drafter.remember(loaded.tokenizer.decode(ids))
         return Generation(
             text=text,
             finish=finish,
@@ -155,6 +217,22 @@ class TorchEngine:
             prefill_ms=(prefilled - tokenized) * 1000,
             decode_ms=(time.monotonic() - prefilled) * 1000,
         )
+
+    def prepare(self, context: CompletionContext, shape: PromptShape, token: CancelToken) -> bool:
+        """Compute what the KV cache lacks of a prompt, but for its last token; see ``CompletionEngine.prepare``."""
+        loaded = self._loaded
+        if loaded is None or shape.exact:
+            return False
+        ids = _prompt(loaded, context, shape, ANSWER_ROOM).ids[:-1]
+        reused = loaded.cache.reuse_ahead(ids)
+        if reused is None:
+            return False
+        for start in range(reused, len(ids), AHEAD_STEP):
+            if token.cancelled:
+                return False
+            _follow_load(loaded)
+            loaded.cache.append(ids[start : start + AHEAD_STEP])
+        return True
 
     def forget(self) -> None:
         """Drop the KV cache."""
@@ -179,39 +257,52 @@ class TorchEngine:
         self._step(loaded, [first])
         loaded.cache.clear()
 
-    def _prefill(self, loaded: _Loaded, ids: tuple[int, ...], limits: Limits, token: CancelToken) -> int | Finish:
-        """Compute ``ids`` piece by piece and return the first decoded token, or why it did not come to that.
+    def _prefill(
+        self, loaded: _Loaded, ids: tuple[int, ...], limits: Limits, token: CancelToken
+    ) -> tuple[Draft, Tensor] | Finish:
+        """Compute ``ids`` piece by piece; with the last piece, where it is short, a draft of what follows.
 
-        What was computed stays in the cache: the next request goes on from there.
+        Returns the draft and the logits of the last id and of the draft, (1 + draft, vocabulary), or why there are
+        none. What was computed stays in the cache: the next request goes on from there.
         """
-        next_id: int | Finish = Finish.CANCELLED
+        outcome: tuple[Draft, Tensor] | Finish = Finish.CANCELLED
         for start in range(0, len(ids), PREFILL_STEP):
             if token.cancelled:
                 return Finish.CANCELLED
             if time.monotonic() >= limits.deadline:
                 return Finish.DEADLINE
-            next_id = self._step(loaded, list(ids[start : start + PREFILL_STEP]))
-        return next_id
+            _follow_load(loaded)
+            piece = ids[start : start + PREFILL_STEP]
+            last_and_short = start + PREFILL_STEP >= len(ids) and len(piece) <= SHORT_PIECE
+            draft = loaded.speculator.draft((), limits.max_tokens - 1) if last_and_short else Draft()
+            outcome = draft, check(loaded.cache, piece, draft)
+        return outcome
 
     def _decode(
         self,
         loaded: _Loaded,
-        prompt: tuple[int, ...],
-        first: int | Finish,
+        prompt: Prompt,
+        outcome: tuple[Draft, Tensor] | Finish,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> tuple[str, tuple[int, ...], Finish]:
-        """Take tokens from the prefill's outcome on until something says to stop; each is looked at before the next."""
+        """Take tokens from the prefill's outcome on until something says to stop; each is looked at before the next.
+
+        What the first tokens spell of the text to be healed is no part of the answer.
+        """
         ids: list[int] = []
         text = ""
-        if isinstance(first, Finish):
-            return text, (), first
-        for id_ in greedy_tokens(loaded.cache, prompt, first, loaded.lookup, loaded.pace):
+        if isinstance(outcome, Finish):
+            return text, (), outcome
+        spelling = Spelling(loaded.vocabulary, prompt.heal)
+        tokens = greedy_tokens(loaded.cache, prompt.ids, *outcome, spelling, loaded.speculator, limits.max_tokens)
+        for id_ in tokens:
             if id_ in loaded.end_ids:
                 break
             ids.append(id_)
-            text = loaded.tokenizer.decode(ids)
+            _follow_load(loaded)
+            text = loaded.tokenizer.decode(ids)[len(prompt.heal) :]
             on_text(text)
             keep = limits.stop(text)
             if keep is not None:
@@ -229,9 +320,25 @@ class TorchEngine:
         return int(loaded.cache.append(ids)[-1].argmax())
 
 
-def _stop_if_cancelled(token: CancelToken) -> None:
-    if token.cancelled:
-        raise ModelError("Loading the model was cancelled.")
+def _follow_load(loaded: _Loaded) -> None:
+    """Leave the cores alone that other programs have taken since the last step, and take back what they left."""
+    if loaded.threads is None:
+        return
+    import torch
+
+    wanted = loaded.threads.look()
+    if wanted != torch.get_num_threads():
+        torch.set_num_threads(wanted)
+
+
+def _prompt(loaded: _Loaded, context: CompletionContext, shape: PromptShape, max_tokens: int) -> Prompt:
+    """Render the prompt of a context, with room for an answer of ``max_tokens``."""
+    source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
+    budget = _fit_budget(shape.budget, loaded, max_tokens)
+    prompt = render(loaded.fim, source, budget, loaded.tokenizer, anchored=not shape.exact)
+    if not loaded.vocabulary.spells(prompt.heal.encode()):
+        return replace(prompt, ids=(*prompt.ids, *encode_text(prompt.heal, loaded.tokenizer)), heal="")
+    return prompt
 
 
 def _fit_budget(asked: PromptBudget | None, loaded: _Loaded, max_tokens: int) -> PromptBudget:
@@ -239,87 +346,26 @@ def _fit_budget(asked: PromptBudget | None, loaded: _Loaded, max_tokens: int) ->
     default = loaded.card.budget
     prefix, suffix = (asked.prefix or default.prefix, asked.suffix or default.suffix) if asked else astuple(default)
     room = max(2, loaded.context_length - max_tokens - SENTINEL_ROOM)
-    if prefix + suffix <= room:
-        return PromptBudget(prefix, suffix)
+    wanted = PromptBudget(prefix, suffix)
+    if prefix + suffix + typed_room(wanted) <= room:
+        return wanted
+    # What is typed on the line comes on top: a quarter at most.
+    room = room * 4 // 5
     kept = room * prefix // (prefix + suffix)
     return PromptBudget(kept, room - kept)
 
 
-def _network(model: Any, context_length: int) -> Network:
-    """Return the fastest forward that computes what the model's own would."""
-    import torch
-
-    from intract_lsp.inference.decoder import LeanDecoder
-    from intract_lsp.inference.transformers_network import TransformersNetwork
-
-    if LeanDecoder.supports(model.config):
-        with torch.inference_mode():
-            return LeanDecoder(model, context_length)
-    log.info("no lean forward for the architecture %s; using transformers' own", model.config.model_type)
-    return TransformersNetwork(model)
+def _read_words(files: ModelFiles) -> _Words:
+    tokenizer = load_tokenizer(files.directory)
+    fim, note = resolve_format(files.fim_family, tokenizer)
+    texts = tokenizer.token_bytes()
+    return _Words(tokenizer, fim, note, texts, Vocabulary(texts))
 
 
-def _quantize(network: Network, fim: FimFormat, tokenizer: TextTokenizer) -> None:
-    """Quantise to int8, with this package's own code as the text to see the activations' spread on."""
-    import torch
-
-    from intract_lsp.inference.decoder import LeanDecoder
-    from intract_lsp.inference.quantize import quantize
-
-    if not isinstance(network, LeanDecoder):
-        raise ModelError("This model's architecture cannot be quantised here yet: set model.precision to auto.")
+def _calibration(words: Future[_Words]) -> list[tuple[int, ...]]:
+    """Return prompts over this package's own code, as the text to see the activations' spread on."""
+    tokenizer, fim = words.result().tokenizer, words.result().fim
     sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
     longest = sorted(sources, key=len)[-CALIBRATION_PROMPTS:]
     middle = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in longest]
-    prompts = [render(fim, PromptSource(*halves), CALIBRATION, tokenizer).ids for halves in middle]
-    with torch.inference_mode():
-        quantize(network, prompts)
-
-
-def _load_model(directory: Path, dtype: Any, device: Any) -> Any:
-    """Load the weights. Raises ``ModelError`` for a broken or unknown model, with the reason."""
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The model in {directory} cannot be loaded ({first_line}); pull it again.") from error
-    return model.to(device).eval()
-
-
-def _configured_ends(model: Any) -> frozenset[int]:
-    """Return the end tokens that the model's own configuration names."""
-    configured = model.config.eos_token_id
-    if configured is None:
-        return frozenset()
-    return frozenset([configured] if isinstance(configured, int) else configured)
-
-
-def _count_parameters(directory: Path) -> int:
-    """Return the number of weights in a directory's safetensors, read from their headers alone."""
-    import math
-
-    from safetensors import SafetensorError, safe_open
-
-    total = 0
-    for path in sorted(directory.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as weights:
-                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged ({error}); remove the model and pull it again.") from error
-    if total == 0:
-        raise ModelError(f"{directory} holds no safetensors weights; choose a model directory or pull a model.")
-    return total
+    return [render(fim, PromptSource(*halves), CALIBRATION, tokenizer).ids for halves in middle]

@@ -1,4 +1,7 @@
-"""The thread that owns the model. Others leave messages; of one document only the newest request stays queued."""
+"""The thread that owns the model. Others leave messages; of one document only the newest request stays queued.
+
+When nothing waits, one prompt that may be asked for next is prepared; any other message puts an end to that.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from traceback import format_tb
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptShape
 from intract_lsp.completion.request import RejectReason
 from intract_lsp.errors import IntractError, ModelError
 from intract_lsp.inference.engine import CompletionEngine, EngineState, EngineStatus, LoadOrder, ModelCard
@@ -30,7 +34,7 @@ class _Load:
 class _Generate:
     key: str
     context: CompletionContext
-    budget: PromptBudget | None
+    shape: PromptShape
     limits: Limits
     token: CancelToken
     on_text: Callable[[str], None]
@@ -43,7 +47,16 @@ class _Forget:
     future: Future[None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepare:
+    context: CompletionContext
+    shape: PromptShape
+    token: CancelToken
+    future: Future[bool]
+
+
 _Message = _Load | _Generate | _Forget
+"""What waits in the inbox, first come, first served."""
 
 
 class InferenceWorker:
@@ -56,6 +69,9 @@ class InferenceWorker:
         self._stopping = False
         self._loading: CancelToken | None = None
         self._running: CancelToken | None = None
+        self._ahead: _Prepare | None = None
+        """What to do when the inbox is empty."""
+        self._preparing: CancelToken | None = None
         self._status = EngineStatus(EngineState.ABSENT)
         self._thread = threading.Thread(target=self._run, name="intract-inference", daemon=True)
         self.on_status: Callable[[EngineStatus], None] = lambda status: None
@@ -94,6 +110,7 @@ class InferenceWorker:
             for message in self._inbox:
                 message.future.cancel()
             self._inbox.clear()
+            self._yield()
             for token in (self._loading, self._running):
                 if token is not None:
                     token.cancel()
@@ -124,13 +141,13 @@ class InferenceWorker:
         self,
         key: str,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> Future[Generation]:
         """Queue a generation; see ``Generator.submit``. Its future fails with ``ModelError`` without a model."""
-        message = _Generate(key, context, budget, limits, token, on_text, Future(), time.monotonic())
+        message = _Generate(key, context, shape, limits, token, on_text, Future(), time.monotonic())
         with self._wake:
             for waiting in [m for m in self._inbox if isinstance(m, _Generate) and m.key == key]:
                 self._inbox.remove(waiting)
@@ -146,28 +163,51 @@ class InferenceWorker:
             self._put(message)
         return message.future
 
+    def prepare(self, context: CompletionContext, shape: PromptShape) -> Future[bool]:
+        """Compute a prompt ahead once nothing else is to be done; in place of the one that is prepared or waits to be.
+
+        The future gets whether all of the prompt was computed; any other message ends the work within one step.
+        The status says nothing of it.
+        """
+        message = _Prepare(context, shape, CancelToken(), Future())
+        with self._wake:
+            self._yield()
+            if self._stopping:
+                message.future.cancel()
+            else:
+                self._ahead = message
+                self._wake.notify()
+        return message.future
+
     def _put(self, message: _Message) -> None:
         if self._stopping:
             message.future.cancel()
             return
+        self._yield()
         self._inbox.append(message)
         self._wake.notify()
+
+    def _yield(self) -> None:
+        """Put an end to what is prepared, or waits to be; the caller holds the lock."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+        if self._ahead is not None:
+            if self._ahead.future.set_running_or_notify_cancel():
+                self._ahead.future.set_result(False)
+            self._ahead = None
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._inbox and not self._stopping:
+                while (message := self._take()) is None and not self._stopping:
                     self._wake.wait()
-                if self._stopping:
-                    break
-                message = self._inbox.popleft()
-                if isinstance(message, _Load):
-                    self._loading = message.token
-                elif isinstance(message, _Generate):
-                    self._running = message.token
+            if message is None:
+                break
             if not message.future.set_running_or_notify_cancel():
                 continue
-            if isinstance(message, _Load):
+            if isinstance(message, _Prepare):
+                self._prepare(message)
+            elif isinstance(message, _Load):
                 self._load(message)
             elif isinstance(message, _Generate):
                 self._generate(message)
@@ -175,6 +215,17 @@ class InferenceWorker:
                 self._engine.forget()
                 message.future.set_result(None)
         self._engine.unload()
+
+    def _take(self) -> _Message | _Prepare | None:
+        """Take what is to be done next, if anything; the caller holds the lock."""
+        message: _Message | _Prepare | None = self._inbox.popleft() if self._inbox else self._ahead
+        if isinstance(message, _Load):
+            self._loading = message.token
+        elif isinstance(message, _Generate):
+            self._running = message.token
+        elif isinstance(message, _Prepare):
+            self._ahead, self._preparing = None, message.token
+        return message
 
     def _load(self, message: _Load) -> None:
         self.card = None
@@ -217,7 +268,7 @@ class InferenceWorker:
         self._report(replace(idle, state=EngineState.BUSY))
         try:
             generation = self._engine.generate(
-                message.context, message.budget, message.limits, message.token, message.on_text
+                message.context, message.shape, message.limits, message.token, message.on_text
             )
         except Exception as error:  # noqa: BLE001 - the request fails with it, the thread must not
             self._engine.forget()
@@ -228,6 +279,21 @@ class InferenceWorker:
             with self._wake:
                 self._running = None
             self._report(idle)
+
+    def _prepare(self, message: _Prepare) -> None:
+        done = False
+        try:
+            if self.card is not None:
+                done = self._engine.prepare(message.context, message.shape, message.token)
+        except Exception as error:  # noqa: BLE001 - nobody asked for it, so only the log hears of it
+            # Where, but not with which words: an error's message may quote the document.
+            trace = "".join(format_tb(error.__traceback__))
+            log.error("preparing a prompt failed: %s\n%s", type(error).__name__, trace)
+            self._engine.forget()
+        finally:
+            with self._wake:
+                self._preparing = None
+        message.future.set_result(done)
 
     def _report(self, status: EngineStatus) -> None:
         if status.state is not self._status.state and EngineState.BUSY not in (status.state, self._status.state):

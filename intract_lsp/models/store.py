@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -104,7 +105,17 @@ def remove(name: str, paths: Paths) -> int:
     freed = sum(_size(directory) for directory in directories)
     for directory in directories:
         shutil.rmtree(directory)
+    copy = quantized_copy(paths.models / name, paths)
+    if copy.is_file():
+        freed += copy.stat().st_size
+        copy.unlink()
     return freed
+
+
+def quantized_copy(directory: Path, paths: Paths) -> Path:
+    """Return where the engine keeps its int8 copy of the model in ``directory``; it need not exist."""
+    place = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
+    return paths.cache / "int8" / f"{directory.name}-{place}.safetensors"
 
 
 def is_path(name: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from lsprotocol import types
 
 from intract_lsp.app import App
-from intract_lsp.completion.request import CompletionRequest, CompletionResult, RejectReason
+from intract_lsp.completion.request import CompletionRequest, CompletionResult, RejectReason, TriggerKind
 from intract_lsp.server import convert
 from intract_lsp.server.documents import Document, Documents
 from intract_lsp.text import Place
@@ -32,18 +32,8 @@ def handler(app: App, documents: Documents, folders: Callable[[], list[str]]) ->
         before, behind = documents.around(document, place)
         if popup is not None:
             before = before[: len(before) - _typed_of_popup(document, place, popup)] + popup.text
-        path, repository = convert.path_in_workspace(document.uri, folders())
         version = document.version
-        request = CompletionRequest(
-            uri=document.uri,
-            version=version,
-            language_id=document.language_id,
-            prefix=before,
-            suffix=behind,
-            trigger=convert.trigger_kind(params.context),
-            path=path,
-            repository=repository,
-        )
+        request = completion_request(document, before, behind, convert.trigger_kind(params.context), folders())
         result = await app.service.complete(request)
         if document.version != version or documents.get(document.uri) is not document:
             app.service.note_refusal(document.uri, RejectReason.STALE)
@@ -51,6 +41,23 @@ def handler(app: App, documents: Documents, folders: Callable[[], list[str]]) ->
         return _answer(result, document, place, popup)
 
     return inline_completion
+
+
+def completion_request(
+    document: Document, before: str, behind: str, trigger: TriggerKind, folders: Sequence[str]
+) -> CompletionRequest:
+    """Return the pipeline's form of a request at a place with this text around it."""
+    path, repository = convert.path_in_workspace(document.uri, folders)
+    return CompletionRequest(
+        uri=document.uri,
+        version=document.version,
+        language_id=document.language_id,
+        prefix=before,
+        suffix=behind,
+        trigger=trigger,
+        path=path,
+        repository=repository,
+    )
 
 
 def _locate(

@@ -15,6 +15,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
+from intract_lsp.server import cursor
 from intract_lsp.server.documents import Documents
 from intract_lsp.server.inline_completion import handler
 from intract_lsp.server.status import StatusPublisher
@@ -74,6 +75,7 @@ class Lifecycle:
         def leave(params: None) -> None:
             self._server.shutdown()  # type: ignore[no-untyped-call]
 
+        cursor.register(self._server, self._app, self._documents, self._folders)
         # In place of pygls' own, whose SystemExit leaves a traceback over TCP and exit code 0 in any case over stdio.
         self._server.protocol.fm.add_builtin_feature(types.EXIT, leave)
 

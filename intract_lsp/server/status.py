@@ -76,6 +76,7 @@ def status_values(app: App) -> dict[str, Any]:
         "lastTimings": _last_timings(service.history[-1]) if service.history else None,
         "accepted": service.accepted,
         "modelCalls": service.model_calls,
+        "prepared": service.prepared,
         "answered": len(service.history),
         "shownMilliseconds": _percentiles([a.result.timings.total for a in service.history if a.result.suggestion]),
         "busy": engine.state is EngineState.BUSY,

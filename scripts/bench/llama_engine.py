@@ -9,11 +9,13 @@ from pathlib import Path
 import llama_cpp
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import PromptSource, end_ids, render, resolve_format
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
 from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.models.store import InstalledModel
+
+VERSION = str(llama_cpp.__version__)
 
 
 class LlamaEngine:
@@ -42,16 +44,16 @@ class LlamaEngine:
     def generate(
         self,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> Generation:
-        """Decode greedily from the ids that our own engine would see, with the same rules for stopping."""
+        """Decode greedily from the ids that our engine sees for an exact shape, with the same rules for stopping."""
         assert self._llama is not None
         began = time.monotonic()
         source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
-        prompt = render(self._format, source, budget or self._budget, self._tokenizer)
+        prompt = render(self._format, source, shape.budget or self._budget, self._tokenizer)
         tokenized = prefilled = time.monotonic()
         ids: list[int] = []
         text, finish = "", Finish.LENGTH

@@ -10,6 +10,11 @@ renders. The first format listed is the one that the others are compared with. T
 
 from __future__ import annotations
 
+import sys
+
+# Beside this script lies typing.py, which must not stand in for the standard module.
+sys.path.append(sys.path.pop(0))
+
 import argparse
 import json
 import time
@@ -25,6 +30,7 @@ from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.inference.engine import LoadOrder
 from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
 from intract_lsp.models import fetch
+from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import default_paths
 
 LONGEST_MIDDLE = 40
@@ -45,10 +51,12 @@ def scored(engine: TorchEngine, item: Item, budget: PromptBudget) -> tuple[float
 
 def run(items: Sequence[Item], model: str, precision: str, budget: PromptBudget) -> tuple[float, list[int], float]:
     """Return the mean negative log-likelihood a token, all most likely tokens, and the seconds it took."""
-    found = fetch.cached(model, default_paths())
+    paths = default_paths()
+    found = fetch.cached(model, paths)
     if found is None:
         raise SystemExit(f"{model} is not on this machine; fetch it with `intract-lsp models pull {model}`.")
-    engine = TorchEngine(lambda name, report, token: ModelFiles(found.name, found.directory, found.fim_family))
+    files = ModelFiles(found.name, found.directory, found.fim_family, quantized_copy(found.directory, paths))
+    engine = TorchEngine(lambda name, report, token: files)
     engine.load(LoadOrder(model, precision=precision), lambda sentence, fraction: None, CancelToken())
     began, total, count, best = time.monotonic(), 0.0, 0, list[int]()
     for item in track(items, precision):

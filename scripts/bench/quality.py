@@ -16,19 +16,21 @@ table is printed, then one JSON object as the last line. Shares are percentages;
 
 from __future__ import annotations
 
+import sys
+
+# Beside this script lies typing.py, which must not stand in for the standard module.
+sys.path.append(sys.path.pop(0))
+
 import argparse
 import asyncio
-import hashlib
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
-from llama_engine import LlamaEngine
+import setup_bench
 from rich.progress import Progress
 
 from intract_lsp.app import build_app, load_settings
@@ -41,7 +43,7 @@ from intract_lsp.evaluation.scores import Score, bootstrap_difference, mcnemar_p
 from intract_lsp.evaluation.summary import Summary, summarise
 from intract_lsp.inference.engine import LoadOrder
 from intract_lsp.inference.worker import InferenceWorker
-from intract_lsp.models.store import InstalledModel, locate
+from intract_lsp.models.store import locate
 from intract_lsp.paths import default_paths
 
 PATIENCE = 120.0
@@ -164,19 +166,9 @@ def write_rows(path: Path, ours: Arm, llama: Arm, raw: dict[tuple[str, str], str
             print(json.dumps(row), file=file)
 
 
-def same_weights(installed: InstalledModel, gguf: Path) -> bool | None:
-    """Tell whether the model was converted from this very file; ``None`` where its checksum is not on record."""
-    if not installed.sha256:
-        return None
-    with gguf.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest() == installed.sha256
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Run both arms and print the comparison."""
+    llama_cpp = setup_bench.import_llama()
     items = read_items(arguments.items, arguments.limit)
     if not arguments.gguf.is_file():
         raise IntractError(f"{arguments.gguf} is no file; give the GGUF that the model was converted from.")
@@ -186,16 +178,18 @@ def main(arguments: argparse.Namespace) -> None:
     if problems:
         raise SettingsError(problems)
     app = build_app(settings, paths)
-    app.service.policy = replace(app.service.policy, deadline=PATIENCE)
+    # llama.cpp gets no prompt that is anchored at the line's start, since it cannot spell what was typed.
+    shape = replace(app.service.policy.shape, exact=True)
+    app.service.policy = replace(app.service.policy, deadline=PATIENCE, shape=shape)
     app.worker.start()
     card = app.load_model().result()
     installed = locate(card.name, paths)
     if installed is None:
         raise IntractError(f"{card.name} is not on this machine; run `intract-lsp models pull {card.name}`.")
-    same = same_weights(installed, arguments.gguf)
+    same = setup_bench.same_weights(installed, arguments.gguf)
     if same is False:
         print(f"Note: {card.name} was not converted from {arguments.gguf.name}: the weights differ.", file=sys.stderr)
-    engine = LlamaEngine(installed, card.threads, app.service.policy.budget or card.budget)
+    engine = llama_cpp.LlamaEngine(installed, card.threads, shape.budget or card.budget)
     worker = InferenceWorker(engine)
     service = CompletionService(
         worker, CompletionCache(settings.current.completion.cache_kib * 1024), app.service.policy
@@ -214,7 +208,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(table(figures))
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in figures.items()}
     machine = {"model": card.name, "device": card.device, "precision": card.precision, "threads": card.threads}
-    print(json.dumps({**rounded, **machine, "same_weights": same, "llama_cpp": llama_cpp.__version__}))
+    print(json.dumps({**rounded, **machine, "same_weights": same, "llama_cpp": llama_cpp.VERSION}))
 
 
 if __name__ == "__main__":

@@ -167,6 +167,11 @@ class RawClient:
     def close_document(self, uri: str) -> None:
         self.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
 
+    def rest(self, uri: str, line: int, character: int) -> None:
+        """Say that the cursor rests at a place."""
+        position = {"line": line, "character": character}
+        self.notify("intract/cursor", {"textDocument": {"uri": uri}, "position": position})
+
     def ask(self, uri: str, line: int, character: int, trigger: int = INVOKED, **context: Any) -> Any:
         """Request a completion and return the request's id."""
         params = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from intract_lsp import app as composition
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptShape
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.echo_engine import EchoEngine
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
@@ -55,6 +55,8 @@ class WatchedEngine(EchoEngine):
         self._fails = fails
         self.gate = threading.Semaphore(0)
         self.runs: list[Run] = []
+        self.prepared: list[str] = []
+        """The text before and behind the cursor of each preparation, with a bar between."""
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         if self._held_load:
@@ -68,7 +70,7 @@ class WatchedEngine(EchoEngine):
     def generate(
         self,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
@@ -86,9 +88,15 @@ class WatchedEngine(EchoEngine):
             if self._held:
                 self.gate.acquire()
 
-        generation = super().generate(context, budget, limits, token, step)
+        generation = super().generate(context, shape, limits, token, step)
         run.finish = generation.finish.value
         return generation
+
+    def prepare(self, context: CompletionContext, shape: PromptShape, token: CancelToken) -> bool:
+        self.prepared.append(f"{context.prefix}║{context.suffix}")
+        if self._fails:
+            raise ValueError(f"the engine failed on {context.prefix}")
+        return super().prepare(context, shape, token)
 
 
 def main() -> None:
@@ -121,6 +129,10 @@ def _add_requests(server: server_module.IntractLanguageServer, engine: WatchedEn
     @server.feature("$test/runs")
     def runs(params: Any) -> list[dict[str, Any]]:
         return [asdict(run) for run in engine.runs]
+
+    @server.feature("$test/prepared")
+    def prepared(params: Any) -> list[str]:
+        return engine.prepared
 
     @server.feature("$test/release")
     def release(params: Any) -> bool:

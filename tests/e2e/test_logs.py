@@ -34,8 +34,11 @@ def test_no_code_reaches_the_log(watched: Callable[..., RawClient]) -> None:
 def test_nor_when_the_engine_fails_on_it(watched: Callable[..., RawClient]) -> None:
     client = watched(fails=True)
     client.open(URI, f"x = {MARKER}")
+    client.rest(URI, 0, 4 + len(MARKER))
+    client.until("$test/prepared", bool)
     assert client.complete(URI, 0, 4 + len(MARKER)) == {"items": []}
     assert client.leave() == 0
+    assert "preparing a prompt failed: ValueError" in client.log
     assert "generation failed: ValueError" in client.log
     assert "server_under_test.py" in client.log
     assert MARKER not in client.log + client.stderr

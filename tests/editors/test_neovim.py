@@ -139,3 +139,22 @@ def test_the_server_ends_with_the_editor(neovim: Neovim, source: Path) -> None:
     neovim.quit()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+
+
+def test_the_server_is_told_where_the_cursor_rests(neovim: Neovim, source: Path) -> None:
+    def prepared(count: int) -> int | None:
+        return neovim.execute("intract.status")["prepared"] == count or None
+
+    neovim.open(source)
+    neovim.wait(lambda: neovim.execute("intract.status")["engine"]["state"] == "ready" or None, "the engine")
+    # The file's first line holds too little text before the cursor, its end does not.
+    neovim.keys("G$")
+    neovim.api.command("doautocmd CursorHold")
+    neovim.wait(lambda: prepared(1), "the resting cursor's place")
+    neovim.keys("o")
+    neovim.wait(lambda: prepared(2), "the new line")
+    neovim.keys("<Esc>")
+    neovim.api.command("lua vim.lsp.enable('intract', false)")
+    neovim.wait(lambda: neovim.api.exec_lua("return #vim.lsp.get_clients() == 0") or None, "the server to end")
+    neovim.keys("i")
+    assert neovim.api.command_output("messages") == ""

@@ -11,7 +11,7 @@ import pytest
 
 from intract_lsp.app import build_app
 from intract_lsp.completion.context import CompletionContext, Extent
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.request import CompletionRequest, TriggerKind
 from intract_lsp.inference.engine import LoadOrder
 from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
@@ -49,7 +49,7 @@ def generate(
     on_text: Callable[[str], None] = lambda text: None,
 ) -> Generation:
     limits = Limits(max_tokens, time.monotonic() + 120, never)
-    return engine.generate(at, PromptBudget(160, 40), limits, token or CancelToken(), on_text)
+    return engine.generate(at, PromptShape(PromptBudget(160, 40)), limits, token or CancelToken(), on_text)
 
 
 def test_the_tokens_with_a_kept_cache_are_those_of_a_cold_run(engine: TorchEngine) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from intract_lsp.completion.context import CompletionContext, Extent
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.request import RejectReason
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.engine import EngineState, EngineStatus, LoadOrder, ModelCard, ReportProgress
@@ -63,7 +63,7 @@ class FakeEngine:
     def generate(
         self,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
@@ -73,6 +73,13 @@ class FakeEngine:
         self.steps.put(step)
         step.run()
         return Generation(context.prefix.upper(), Finish.CANCELLED if token.cancelled else Finish.END)
+
+    def prepare(self, context: CompletionContext, shape: PromptShape, token: CancelToken) -> bool:
+        self.log.append(f"prepare {context.prefix}")
+        step = Step("prepare", token, prefix=context.prefix)
+        self.steps.put(step)
+        step.run()
+        return not token.cancelled
 
     def forget(self) -> None:
         self.log.append("forget")
@@ -108,7 +115,10 @@ class Stage:
     def submit(self, prefix: str, key: str = "a", token: CancelToken | None = None) -> Future[Generation]:
         context = CompletionContext(prefix, "", "python", Extent.LINE)
         limits = Limits(5, 1e12, lambda text: None)
-        return self.worker.submit(key, context, None, limits, token or CancelToken(), lambda text: None)
+        return self.worker.submit(key, context, PromptShape(), limits, token or CancelToken(), lambda text: None)
+
+    def prepare(self, prefix: str) -> Future[bool]:
+        return self.worker.prepare(CompletionContext(prefix, "", "python", Extent.LINE), PromptShape())
 
     def answer(self, prefix: str) -> Generation:
         future = self.submit(prefix)
@@ -338,10 +348,107 @@ def test_forget_waits_for_its_turn(stage: Stage) -> None:
     assert stage.engine.log[1:] == ["generate 1", "forget"]
 
 
+# --- working ahead
+
+
+def test_a_preparation_says_nothing_to_the_status(stage: Stage) -> None:
+    stage.loaded()
+    future = stage.prepare("1")
+    step = stage.engine.next("prepare")
+    assert (step.thread, stage.worker.status.state) == ("intract-inference", EngineState.READY)
+    step.release()
+    assert future.result(PATIENCE) is True
+    assert stage.states == ["loading", "ready"]
+
+
+def test_a_preparation_waits_until_nothing_else_is_to_be_done(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("1")
+    stage.submit("2", key="b")
+    prepared = stage.prepare("ahead")
+    stage.engine.next("generate").release()
+    stage.engine.next("generate").release()
+    stage.engine.next("prepare").release()
+    assert prepared.result(PATIENCE) is True
+    assert stage.engine.log[1:] == ["generate 1", "generate 2", "prepare ahead"]
+
+
+@pytest.mark.parametrize("message", ["submit", "load", "forget"])
+@pytest.mark.parametrize("waiting", [False, True])
+def test_any_message_ends_a_preparation_within_a_step(stage: Stage, message: str, waiting: bool) -> None:
+    stage.loaded()
+    if waiting:
+        stage.submit("1", key="other")
+        running = stage.engine.next("generate")
+    prepared = stage.prepare("ahead")
+    step = running if waiting else stage.engine.next("prepare")
+    future: Future[Any] = {
+        "submit": lambda: stage.submit("2"),
+        "load": lambda: stage.worker.load(LoadOrder("other")),
+        "forget": stage.worker.forget,
+    }[message]()
+    # One that waits is dropped at once; one that runs ends by itself, at its next look at the token.
+    assert prepared.done() if waiting else step.token.cancelled
+    if waiting:
+        assert not step.token.cancelled
+        step.release()
+    assert prepared.result(PATIENCE) is False
+    if message != "forget":
+        stage.engine.next("generate" if message == "submit" else "load").release()
+    future.result(PATIENCE)
+    assert stage.engine.log.count("prepare ahead") == (0 if waiting else 1)
+
+
+def test_a_newer_preparation_takes_the_place_of_the_older(stage: Stage) -> None:
+    stage.loaded()
+    first = stage.prepare("1")
+    running = stage.engine.next("prepare")
+    second, third = stage.prepare("2"), stage.prepare("3")
+    assert running.token.cancelled
+    assert [future.result(PATIENCE) for future in (first, second)] == [False, False]
+    stage.engine.next("prepare").release()
+    assert third.result(PATIENCE) is True
+    assert stage.engine.log[1:] == ["prepare 1", "prepare 3"]
+
+
+def test_without_a_model_nothing_is_prepared_and_while_one_loads_it_waits(stage: Stage) -> None:
+    assert stage.prepare("1").result(PATIENCE) is False
+    loading = stage.worker.load(LoadOrder("m"))
+    step = stage.engine.next("load")
+    prepared = stage.prepare("2")
+    step.release()
+    loading.result(PATIENCE)
+    stage.engine.next("prepare").release()
+    assert prepared.result(PATIENCE) is True
+    assert stage.engine.log == ["load m", "prepare 2"]
+
+
+def test_a_preparation_that_fails_is_logged_and_spoils_nothing(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.loaded()
+    future = stage.prepare("1")
+    stage.engine.next("prepare").release(RuntimeError("the user's words"))
+    assert future.result(PATIENCE) is False
+    assert stage.answer("2").text == "2"
+    assert stage.engine.log[1:] == ["prepare 1", "forget", "generate 2"], "what the failure left in the cache goes"
+    assert "RuntimeError" in caplog.text
+    assert "the user's words" not in caplog.text
+
+
+def test_a_future_of_a_preparation_may_be_cancelled(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("1")
+    running = stage.engine.next("generate")
+    assert stage.prepare("ahead").cancel()
+    stage.prepare("ahead")
+    running.release()
+    stage.engine.next("prepare").release()
+    stage.idle()
+
+
 # --- the end
 
 
-@pytest.mark.parametrize("running", ["nothing", "load", "generate"])
+@pytest.mark.parametrize("running", ["nothing", "load", "generate", "prepare"])
 def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
     stage = Stage()
     waiting: list[Future[Any]] = []
@@ -353,14 +460,23 @@ def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
         stage.loaded()
         under_way = stage.submit("1", key="other")
         stage.engine.next("generate")
-    if under_way is not None:
+    elif running == "prepare":
+        stage.loaded()
+        under_way = stage.prepare("1")
+        stage.engine.next("prepare")
+    if running in ("load", "generate"):
         waiting = [stage.submit("2"), stage.worker.forget()]
+    dropped = stage.prepare("3") if running in ("load", "generate") else None
     stage.worker.stop(PATIENCE)
+    assert dropped is None or dropped.result() is False
     assert under_way is None or under_way.done()
     assert all(future.cancelled() for future in waiting)
     assert stage.engine.log[-1] == "unload"
     assert "intract-inference" not in [thread.name for thread in threading.enumerate()]
-    late = [stage.submit("3"), stage.worker.load(LoadOrder("m")), stage.worker.forget()]
+    late: list[Future[Any]] = [
+        *(stage.submit("3"), stage.worker.load(LoadOrder("m"))),
+        *(stage.worker.forget(), stage.prepare("3")),
+    ]
     assert all(future.cancelled() for future in late)
     stage.worker.stop(PATIENCE)
 
@@ -382,6 +498,8 @@ def test_many_threads_at_once(stage: Stage) -> None:
                 token.cancel()
             if index % 10 == 9:
                 futures.put(stage.worker.forget())
+            if index % 5 == 4:
+                futures.put(stage.prepare(name))
 
     finished = threading.Event()
 
@@ -402,6 +520,6 @@ def test_many_threads_at_once(stage: Stage) -> None:
     results = [futures.get_nowait().result(PATIENCE) for _ in range(futures.qsize())]
     finished.set()
     player.join(PATIENCE)
-    assert len(results) == 4 * 55
+    assert len(results) == 4 * 65
     stage.idle()
     assert stage.states[-1] == "ready"

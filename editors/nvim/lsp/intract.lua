@@ -16,6 +16,31 @@
 --- vim.lsp.config('intract', { init_options = { completion = { multi_line = 'never' } } })
 --- ```
 
+--- Tells the server where the cursor rests in a buffer, so that it can get ready for a suggestion there.
+---
+---@param client vim.lsp.Client
+---@param bufnr integer
+local function follow_cursor(client, bufnr)
+  local function tell()
+    client:notify('intract/cursor', vim.lsp.util.make_position_params(0, client.offset_encoding), bufnr)
+  end
+  vim.api.nvim_create_autocmd({ 'BufEnter', 'InsertEnter', 'CursorHold', 'CursorHoldI' }, {
+    -- One a buffer: a server that is started again takes the place of the one before.
+    group = vim.api.nvim_create_augroup('intract.cursor.' .. bufnr, { clear = true }),
+    buffer = bufnr,
+    desc = 'Tell intract-lsp where the cursor rests',
+    callback = function()
+      if not vim.lsp.buf_is_attached(bufnr, client.id) then
+        return true
+      end
+      tell()
+    end,
+  })
+  if vim.api.nvim_get_current_buf() == bufnr then
+    tell()
+  end
+end
+
 --- Turns suggestions on for one buffer; they stay off in buffers that this server is not attached to.
 ---
 ---@param client vim.lsp.Client
@@ -27,6 +52,7 @@ local function on_attach(client, bufnr)
   end
   if client:supports_method('textDocument/inlineCompletion', bufnr) then
     vim.lsp.inline_completion.enable(true, { bufnr = bufnr })
+    follow_cursor(client, bufnr)
   end
 end
 

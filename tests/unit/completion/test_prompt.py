@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intract_lsp.completion.anchor import last_word
 from intract_lsp.completion.generation import PromptBudget
 from intract_lsp.completion.prompt import (
     FORMATS,
@@ -21,6 +22,7 @@ from intract_lsp.completion.prompt import (
     neutral_pieces,
     render,
     resolve_format,
+    typed_room,
 )
 
 TEXT = 1000
@@ -350,3 +352,104 @@ def test_training_renders_what_serving_renders() -> None:
     first = render(QWEN, source, budget, tokenizer)
     render(QWEN, WITH_CHUNKS, budget, tokenizer)
     assert render(QWEN, source, budget, tokenizer_of(QWEN)) == first
+
+
+# --- anchored at the cursor's line
+
+PSM = [name for name in FORMATS if FORMATS[name].order is Order.PSM]
+
+
+@pytest.mark.parametrize("family", FORMATS)
+def test_the_text_is_split_where_the_cursor_s_line_begins(family: str) -> None:
+    fim = FORMATS[family]
+    tokenizer = tokenizer_of(fim)
+    source = PromptSource("a = 1\n    b = foo(c", ")\nd")
+    exact = render(fim, source, AMPLE, tokenizer)
+    prompt = render(fim, source, AMPLE, tokenizer, anchored=True)
+    assert prompt.prefix == source.prefix
+    if family in PSM:
+        assert sides(prompt, tokenizer, fim)[0] == "a = 1\n    "
+        assert tokenizer.draw(prompt.ids).endswith(f")\nd⟦{fim.middle}⟧b = foo")
+        assert prompt.heal == "(c"
+    else:
+        assert prompt == exact
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("blank", ["", "    ", "\t"])
+def test_on_a_blank_line_the_anchor_is_the_cursor(end: str, blank: str) -> None:
+    tokenizer = tokenizer_of(QWEN)
+    source = PromptSource(f"a = 1{end}{blank}", f"{end}b")
+    prompt = render(QWEN, source, AMPLE, tokenizer, anchored=True)
+    assert prompt == render(QWEN, source, AMPLE, tokenizer)
+
+
+@given(before=lines, typed=user_text, behind=lines, for_prefix=st.integers(0, 300), for_suffix=st.integers(0, 100))
+def test_a_keystroke_changes_only_the_end(
+    before: str, typed: str, behind: str, for_prefix: int, for_suffix: int
+) -> None:
+    tokenizer = tokenizer_of(QWEN)
+    budget = PromptBudget(for_prefix, for_suffix)
+    line = re.split(r"[\r\n]", typed)[0].lstrip()
+    middle = tokenizer.token_id(QWEN.middle)
+    starts = set()
+    for length in range(len(line) + 1):
+        source = PromptSource(f"{before}\n  {line[:length]}", behind)
+        prompt = render(QWEN, source, budget, tokenizer, anchored=True)
+        assert source.prefix.replace("\r\n", "\n").endswith(prompt.prefix)
+        assert sum(id_ >= TEXT for id_ in prompt.ids) <= for_prefix + for_suffix + typed_room(budget)
+        place = prompt.ids.index(middle) + 1
+        if length <= typed_room(budget):
+            starts.add(prompt.ids[:place])
+            assert tokenizer.draw(prompt.ids[place:]) + prompt.heal == line[:length]
+        elif len(prompt.ids) == place:
+            assert prompt == render(QWEN, source, budget, tokenizer)
+    assert len(starts) == 1
+
+
+def test_a_line_that_is_too_long_is_split_at_the_cursor() -> None:
+    tokenizer = tokenizer_of(QWEN)
+    budget = PromptBudget(40, 40)
+    for words, anchored in ((7, True), (8, False), (700, False)):
+        source = PromptSource("a\n" + "b, " * words, "c")
+        prompt = render(QWEN, source, budget, tokenizer, anchored=True)
+        assert (prompt != render(QWEN, source, budget, tokenizer)) is anchored
+
+
+def test_broken_characters_on_the_line_are_replaced() -> None:
+    tokenizer = tokenizer_of(QWEN)
+    for typed, heal in (("x = \ud83d\ude00", " 😀"), ("x = a\ud83d", "\ufffd")):
+        assert render(QWEN, PromptSource(typed, ""), AMPLE, tokenizer, anchored=True).heal == heal
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", ""),
+        ("retu", "retu"),
+        ("    retu", " retu"),
+        ("foo(", "("),
+        ("foo(ba", "(ba"),
+        ("x = ", " "),
+        ("x =  ", "  "),
+        ("x =  y", " y"),
+        ("self._conf", "conf"),
+        ("self.", "."),
+        ("a_b", "_b"),
+        ("f(x) ==", " =="),
+        ("x[12", "2"),
+        ("it's", "'s"),
+        ("größe", "größe"),
+        ("# " + "-" * 50, ""),
+        ("aGVsbG" * 9, ""),
+    ],
+)
+def test_the_last_word(text: str, word: str) -> None:
+    assert last_word(text) == word
+
+
+@given(text=st.text(max_size=30))
+def test_the_last_word_is_the_text_s_end(text: str) -> None:
+    word = last_word(text)
+    assert text.endswith(word)
+    assert bool(word) is bool(text)

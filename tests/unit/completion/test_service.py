@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from intract_lsp.completion.cache import CompletionCache
 from intract_lsp.completion.context import CompletionContext, Extent
-from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget
+from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.request import CompletionRequest, CompletionResult, RejectReason, Source, TriggerKind
 from intract_lsp.completion.service import HISTORY, CompletionService, Policy
 
@@ -57,7 +57,7 @@ class Call:
 
     key: str
     context: CompletionContext
-    budget: PromptBudget | None
+    shape: PromptShape
     limits: Limits
     token: CancelToken
     on_text: Callable[[str], None]
@@ -73,6 +73,7 @@ class FakeGenerator:
     model_key: str = "model"
     reason: RejectReason | None = None
     calls: list[Call] = field(default_factory=list)
+    prepared: list[tuple[CompletionContext, PromptShape, Future[bool]]] = field(default_factory=list)
 
     def unavailable(self) -> RejectReason | None:
         return self.reason
@@ -81,14 +82,19 @@ class FakeGenerator:
         self,
         key: str,
         context: CompletionContext,
-        budget: PromptBudget | None,
+        shape: PromptShape,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> Future[Generation]:
         future: Future[Generation] = Future()
         at = asyncio.get_running_loop().time()
-        self.calls.append(Call(key, context, budget, limits, token, on_text, future, at))
+        self.calls.append(Call(key, context, shape, limits, token, on_text, future, at))
+        return future
+
+    def prepare(self, context: CompletionContext, shape: PromptShape) -> Future[bool]:
+        future: Future[bool] = Future()
+        self.prepared.append((context, shape, future))
         return future
 
 
@@ -97,9 +103,12 @@ class Stage:
 
     def __init__(self, policy: Policy | None = None, capacity: int = 1 << 20) -> None:
         self.generator = FakeGenerator()
+        self.on_mains = True
         policy = policy or Policy(debounce=0.0)
         clock = asyncio.get_running_loop().time
-        self.service = CompletionService(self.generator, CompletionCache(capacity), policy, clock)
+        self.service = CompletionService(
+            self.generator, CompletionCache(capacity), policy, clock, lambda: self.on_mains
+        )
 
     @property
     def calls(self) -> list[Call]:
@@ -109,6 +118,17 @@ class Stage:
         prefix, _, suffix = drawn.partition("║")
         request = CompletionRequest("file:///a.py", 1, "python", prefix, suffix, path="a.py")
         return asyncio.ensure_future(self.service.complete(replace(request, **changes)))
+
+    async def rest(self, drawn: str, **changes: Any) -> None:
+        prefix, _, suffix = drawn.partition("║")
+        request = CompletionRequest("file:///a.py", 1, "python", prefix, suffix, path="a.py")
+        self.service.rest(replace(request, **changes))
+        await settle()
+
+    @property
+    def prepared(self) -> list[str]:
+        """The places that were to be prepared, drawn."""
+        return [f"{context.prefix}║{context.suffix}" for context, _, _ in self.generator.prepared]
 
     async def asked(self, drawn: str, **changes: Any) -> asyncio.Task[CompletionResult]:
         task = self.ask(drawn, **changes)
@@ -151,7 +171,8 @@ async def test_the_model_answers() -> None:
 
 @pytest.mark.asyncio
 async def test_limits_follow_the_policy_and_the_extent() -> None:
-    policy = Policy(max_line_tokens=7, max_block_tokens=70, budget=PromptBudget(3, 2), deadline=2.5, debounce=0.0)
+    shape = PromptShape(PromptBudget(3, 2), exact=True)
+    policy = Policy(max_line_tokens=7, max_block_tokens=70, shape=shape, deadline=2.5, debounce=0.0)
     stage = Stage(policy)
     began = asyncio.get_running_loop().time()
     await stage.asked("total = ║\n")
@@ -159,7 +180,7 @@ async def test_limits_follow_the_policy_and_the_extent() -> None:
     line, block = stage.calls
     assert (line.context.extent, line.limits.max_tokens) == (Extent.LINE, 7)
     assert (block.context.extent, block.limits.max_tokens) == (Extent.BLOCK, 70)
-    assert line.budget == PromptBudget(3, 2)
+    assert line.shape == shape
     assert 2.5 <= line.limits.deadline - began < 3.0
     assert line.limits.stop("a\nb") == 1
 
@@ -506,6 +527,130 @@ def test_the_total_covers_everything() -> None:
         assert (await task).timings.total == pytest.approx(600, abs=1)
 
     run(main)
+
+
+# --- ahead of requests
+
+
+@pytest.mark.asyncio
+async def test_the_line_behind_a_suggestion_is_prepared_once() -> None:
+    stage = Stage()
+    await stage.answered("    total = ║\nrest\n", "alpha")
+    await settle()
+    assert stage.prepared == ["    total = alpha\n    ║\nrest\n"]
+    for typed in ("a", "al"):
+        assert (await stage.ask(f"    total = {typed}║\nrest\n")).suggestion is not None
+    await settle()
+    assert len(stage.prepared) == 1, "what is typed leads to the same place"
+    # A generation is more urgent, and may have put an end to it.
+    await stage.answered("    total = b║\nrest\n", "eta")
+    await stage.answered("    total = ║\nrest\n", "alpha", uri="file:///b.py")
+    await settle()
+    assert stage.prepared[1:] == ["    total = beta\n    ║\nrest\n", "    total = alpha\n    ║\nrest\n"]
+
+
+@pytest.mark.asyncio
+async def test_nothing_shown_or_no_line_end_prepares_nothing() -> None:
+    stage = Stage()
+    await stage.answered("total = ║\n", "")
+    await stage.answered("f(║)\n", "alpha")
+    await settle()
+    assert stage.prepared == []
+
+
+@pytest.mark.asyncio
+async def test_what_was_prepared_to_its_end_is_counted() -> None:
+    stage = Stage()
+    for typed, ended in enumerate((True, False, None, RuntimeError())):
+        await stage.rest(f"total{typed} = ║")
+        _, shape, future = stage.generator.prepared[-1]
+        assert shape == stage.service.policy.shape
+        if ended is None:
+            future.cancel()
+        elif isinstance(ended, bool):
+            future.set_result(ended)
+        else:
+            future.set_exception(ended)
+    await settle()
+    assert stage.service.prepared == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("drawn", "prepared"),
+    [
+        ("total = ║\nrest", "total = ║\nrest"),
+        ("to║tal = 1\nrest", "total = 1║\nrest"),
+        ("f(a║, b)\nrest", "f(a, b)║\nrest"),
+        ("f(a║)\nrest", "f(a║)\nrest"),
+    ],
+)
+async def test_where_the_cursor_rests_the_prompt_is_prepared(drawn: str, prepared: str) -> None:
+    stage = Stage()
+    await stage.rest(drawn)
+    await stage.rest(drawn)
+    assert stage.prepared == [prepared]
+    assert stage.service.model_calls == 0
+    assert not stage.service.history
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("drawn", "changes", "policy", "reason"),
+    [
+        ("total = ║", {}, Policy(enabled=False), None),
+        ("total = ║", {}, Policy(work_ahead=False), None),
+        ("total = ║", {}, Policy(shape=PromptShape(exact=True)), None),
+        ("total = ║", {}, Policy(disabled_languages=frozenset({"python"})), None),
+        ("total = ║", {"path": "app/.env"}, Policy(), None),
+        ("║total", {}, Policy(), None),
+        ("a\0b ║", {}, Policy(), None),
+        ("total = ║", {}, Policy(), RejectReason.NO_MODEL),
+        ("total = ║", {}, Policy(), RejectReason.MODEL_FAILED),
+    ],
+)
+async def test_what_gets_no_suggestion_is_not_prepared(
+    drawn: str, changes: dict[str, Any], policy: Policy, reason: RejectReason | None
+) -> None:
+    stage = Stage(policy)
+    stage.generator.reason = reason
+    await stage.rest(drawn, **changes)
+    assert stage.prepared == []
+
+
+@pytest.mark.asyncio
+async def test_while_the_model_loads_the_preparation_can_wait_for_it() -> None:
+    stage = Stage()
+    stage.generator.reason = RejectReason.LOADING
+    await stage.rest("total = ║")
+    assert len(stage.prepared) == 1
+
+
+@pytest.mark.asyncio
+async def test_on_battery_nothing_is_prepared() -> None:
+    stage = Stage()
+    stage.on_mains = False
+    await stage.answered("total = ║\n", "alpha")
+    await stage.rest("total = ║\n")
+    assert stage.prepared == []
+    stage.on_mains = True
+    await stage.rest("other = ║\n")
+    assert len(stage.prepared) == 1
+
+
+@pytest.mark.asyncio
+async def test_where_the_answer_is_known_the_prompt_is_not_needed() -> None:
+    stage = Stage(Policy(debounce=0.0, work_ahead=False))
+    await stage.answered("total = ║\n", "alpha")
+    stage.service.policy = Policy(debounce=0.0)
+    await stage.rest("total = a║\n")
+    assert stage.prepared == []
+    stage.service.clear_cache()
+    await stage.rest("total = a║\n")
+    assert stage.prepared == ["total = a║\n"]
+    stage.service.clear_cache()
+    await stage.rest("total = a║\n")
+    assert len(stage.prepared) == 2, "the model's cache may be cleared too"
 
 
 # --- what is kept for `why` and for the status

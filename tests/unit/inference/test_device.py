@@ -8,7 +8,7 @@ import torch
 
 from intract_lsp.completion.generation import PromptBudget
 from intract_lsp.errors import ModelError
-from intract_lsp.inference.device import Placement, check_memory, choose_placement, physical_cores
+from intract_lsp.inference.device import Placement, check_memory, choose_placement
 
 CPU = Placement(torch.device("cpu"), torch.float32, "")
 
@@ -30,7 +30,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ({}, "cpu", "float32"),
         ({"capabilities": {"avx512_bf16": True}}, "cpu", "bfloat16"),
         ({"capabilities": {"amx_bf16": True}}, "cpu", "bfloat16"),
-        ({"capabilities": {"avx512_bf16": False, "avx2": True}}, "cpu", "float32"),
+        ({"capabilities": {"avx512_bf16": False}}, "cpu", "float32"),
         ({"mps": True}, "mps", "float16"),
         ({"cuda": True, "mps": True}, "cuda", "bfloat16"),
         ({"cuda": True, "cuda_bf16": False}, "cuda", "float16"),
@@ -59,25 +59,6 @@ def test_a_device_that_is_not_there(machine: SimpleNamespace, device: str) -> No
         choose_placement(device, "auto")
 
 
-@pytest.mark.parametrize(
-    ("platform", "allowed", "physical", "expected"),
-    [
-        ("linux", {0, 1, 2, 3}, 2, 2),
-        ("linux", {0}, 8, 1),
-        ("linux", {0, 1}, None, 2),
-        ("linux", set(), 4, 1),
-        ("darwin", set(), 8, 8),
-    ],
-)
-def test_physical_cores(
-    monkeypatch: pytest.MonkeyPatch, platform: str, allowed: set[int], physical: int | None, expected: int
-) -> None:
-    monkeypatch.setattr("sys.platform", platform)
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: allowed, raising=False)
-    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 16 if logical else physical)
-    assert physical_cores() == expected
-
-
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=700 << 20))
     check_memory(700 << 20, CPU, "tiny")
@@ -94,10 +75,29 @@ def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         check_memory(101 << 20, gpu, "tiny")
 
 
-def test_int8_where_the_cpu_has_the_instructions(machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
-    placement = choose_placement("cpu", "int8")
-    assert (placement.precision, placement.dtype, placement.int8) == ("int8", torch.float32, True)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    with pytest.raises(ModelError, match="int8 needs a CPU with VNNI or AMX"):
+@pytest.mark.parametrize(
+    ("capabilities", "kernel"),
+    [
+        ({"avx512_vnni": True}, "oneDNN"),
+        ({"avx_vnni": True, "avx2": True}, "oneDNN"),
+        ({"amx_int8": True}, "oneDNN"),
+        ({"avx2": True}, "FBGEMM"),
+    ],
+)
+def test_int8_where_the_cpu_has_the_instructions(
+    machine: SimpleNamespace, capabilities: dict[str, bool], kernel: str
+) -> None:
+    machine.capabilities = capabilities
+    for precision in ("auto", "int8"):
+        placement = choose_placement("cpu", precision)
+        assert (placement.precision, placement.loaded_dtype) == ("int8", torch.float32)
+        assert placement.reason == "as set" or kernel in placement.reason
+    assert choose_placement("cpu", "float32").precision == "float32"
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"neon": True}, {"sve2": True}])
+def test_int8_where_it_would_not_pay(machine: SimpleNamespace, capabilities: dict[str, bool]) -> None:
+    machine.capabilities = capabilities
+    assert choose_placement("cpu", "auto").precision == "float32"
+    with pytest.raises(ModelError, match="int8 needs an x86 CPU with AVX2"):
         choose_placement("cpu", "int8")

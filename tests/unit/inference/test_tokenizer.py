@@ -61,6 +61,31 @@ def test_decoding_token_by_token(loaded: dict[str, TextTokenizer], kind: str, te
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_token_bytes(loaded: dict[str, TextTokenizer], kind: str) -> None:
+    tokenizer = loaded[kind]
+    texts = tokenizer.token_bytes()
+    assert {bytes([byte]) for byte in range(256)} <= set(texts.values())
+    for control in tokenizer.control_tokens:
+        assert tokenizer.token_id(control) not in texts
+    # What a control token is spelled like may be spelled, by other tokens.
+    for text in ("def f():\n\t  return 'größe 😀'", "<0x41>", " <|fim_middle|>", "</s>"):
+        assert b"".join(texts[id_] for id_ in encode_text(text, tokenizer)) == text.encode()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_tokens_have_the_bytes_that_they_decode_to(tmp_path: Path, kind: str) -> None:
+    tokenizer = make(kind)
+    words = ["<table>", "\n\n", "\u2581\u2581\u2581", "a b\t", "\u0120x\u00c3\u00a9"]
+    tokenizer.add_tokens([AddedToken(word, special=False) for word in words])
+    loaded = saved(tokenizer, tmp_path)
+    texts = loaded.token_bytes()
+    for word in words:
+        id_ = loaded.token_id(word)
+        assert id_ is not None
+        assert texts[id_].decode() == loaded.decode([id_])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_emoji_comes_whole(loaded: dict[str, TextTokenizer], kind: str) -> None:
     ids = loaded[kind].encode("😀")
     assert len(ids) == 4
