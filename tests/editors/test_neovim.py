@@ -147,7 +147,7 @@ def test_the_server_is_told_where_the_cursor_rests(neovim: Neovim, source: Path)
 
     neovim.open(source)
     neovim.wait(lambda: neovim.execute("intract.status")["engine"]["state"] == "ready" or None, "the engine")
-    # The file's first line holds too little text before the cursor, its end does not.
+    # Where the file begins, and the cursor with it, there is no text to go on.
     neovim.keys("G$")
     neovim.api.command("doautocmd CursorHold")
     neovim.wait(lambda: prepared(1), "the resting cursor's place")
