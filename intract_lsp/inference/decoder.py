@@ -129,6 +129,11 @@ class LeanDecoder:
         self._dtype = self._norm.weight.dtype
         self._cosine = self._sine = torch.empty(0)
 
+    def settle(self) -> bool:
+        """Pack one matrix that is still as it was read; returns whether there was one."""
+        linears = [linear for layer in self._layers for linear in (layer.qkv, layer.out, layer.up, layer.down)]
+        return any(isinstance(each, Int8Linear) and each.settle() for each in (*linears, self._head))
+
     def begin(self) -> KeyValues:
         """Return an empty sequence."""
         shape = self.shape

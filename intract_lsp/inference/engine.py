@@ -99,6 +99,12 @@ class CompletionEngine(Protocol):
         stays. Returns whether the whole prompt is there; an exact shape is never prepared.
         """
 
+    def settle(self) -> bool:
+        """Do a little, at most half a second, of what makes later answers faster; whether there was something to do.
+
+        Called while nobody waits, again and again.
+        """
+
     def forget(self) -> None:
         """Drop the KV cache, so that the next generation starts cold."""
 

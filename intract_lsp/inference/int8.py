@@ -53,6 +53,10 @@ class Int8Linear:
         self._product = _OneDnn(weight, scale) if chosen is Kernel.ONEDNN else _Fbgemm(weight, scale, fine)
         self._bias = bias
 
+    def settle(self) -> bool:
+        """Pack the weight if that is still to be done; returns whether it was. Results stay the same."""
+        return self._product.settle()
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return (tokens, out) for ``x`` of (tokens, in)."""
         largest = x.abs().amax(1, keepdim=True).clamp_min_(_SMALLEST)  # (tokens, 1)
@@ -63,19 +67,35 @@ class Int8Linear:
 
 
 class _OneDnn:
-    """Products of tokens divided by their largest magnitude, (tokens, out), through oneDNN's packed weights."""
+    """Products of tokens divided by their largest magnitude, (tokens, out), through oneDNN.
 
-    HINT = 4
-    """Rows that the packed layout is made for: those of a decoding step with its drafts."""
+    Packing a weight takes as long as reading it ten times from the disk, so it waits for an idle moment: until then the
+    plain weight is multiplied, which is as fast for one row and half as fast for a few.
+    """
+
+    HINT = 64
+    """Rows that the packed layout is made for: a piece of a prompt; decoding steps are no slower with it."""
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
-        self._packed = torch.ops.onednn.qlinear_prepack(weight, [self.HINT, weight.shape[1]])
+        self._plain: Tensor | None = weight.t()
+        self._packed: Tensor | None = None
         self._scale = scale / 127
         self._zero = torch.zeros(len(scale), dtype=torch.int64)
         # Unsigned activations are what the instructions take; half a step more turns truncation into rounding.
         self._middle = torch.tensor(128.5)
 
+    def settle(self) -> bool:
+        if self._plain is None:
+            return False
+        weight = self._plain.t()
+        self._packed = torch.ops.onednn.qlinear_prepack(weight, [self.HINT, weight.shape[1]])
+        self._plain = None
+        return True
+
     def __call__(self, x: Tensor, largest: Tensor) -> Tensor:
+        if self._plain is not None:
+            signed = torch.addcdiv(self._middle, x, largest, value=127).floor_().sub_(128).to(torch.int8)
+            return torch._int_mm(signed, self._plain).float().mul_(self._scale)
         levels = torch.addcdiv(self._middle, x, largest, value=127).to(torch.uint8)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, 128, self._packed, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
@@ -103,6 +123,9 @@ class _Fbgemm:
         self._extremes = torch.zeros(1, weight.shape[1])
         self._extremes[0, 0], self._extremes[0, -1] = 1, -(self.LEVELS + 1) / self.LEVELS
         self._fine = fine
+
+    def settle(self) -> bool:
+        return False
 
     def __call__(self, x: Tensor, largest: Tensor) -> Tensor:
         rows = x / largest

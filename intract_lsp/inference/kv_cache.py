@@ -50,6 +50,9 @@ class Network(Protocol[K]):
     def begin(self) -> K:
         """Return an empty sequence."""
 
+    def settle(self) -> bool:
+        """Do a little of what makes later passes faster; returns whether there was something to do."""
+
     def forward(self, sequence: K, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None) -> Tensor:
         """Append ``ids`` to a sequence and return the logits of its ``last`` positions, (last, vocabulary).
 

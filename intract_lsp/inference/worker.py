@@ -67,6 +67,8 @@ class InferenceWorker:
         self._inbox: deque[_Message] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._settled = True
+        """Whether the engine has nothing left to do while nobody waits."""
         self._loading: CancelToken | None = None
         self._running: CancelToken | None = None
         self._ahead: _Prepare | None = None
@@ -199,10 +201,14 @@ class InferenceWorker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while (message := self._take()) is None and not self._stopping:
+                while (message := self._take()) is None and self._settled and not self._stopping:
                     self._wake.wait()
-            if message is None:
+                stopping = self._stopping
+            if stopping:
                 break
+            if message is None:
+                self._settle()
+                continue
             if not message.future.set_running_or_notify_cancel():
                 continue
             if isinstance(message, _Prepare):
@@ -227,6 +233,13 @@ class InferenceWorker:
             self._ahead, self._preparing = None, message.token
         return message
 
+    def _settle(self) -> None:
+        try:
+            self._settled = not self._engine.settle()
+        except Exception:  # what was to make later answers faster must not end them
+            log.exception("settling failed")
+            self._settled = True
+
     def _load(self, message: _Load) -> None:
         self.card = None
         self._report(EngineStatus(EngineState.LOADING, message.order.model, "Loading the model"))
@@ -245,6 +258,7 @@ class InferenceWorker:
             )
         else:
             self.card = card
+            self._settled = False
             self._report(EngineStatus(EngineState.READY, card.name, " ".join(card.notes)))
             message.future.set_result(card)
         finally:

@@ -48,6 +48,8 @@ from intract_lsp.errors import IntractError
 from intract_lsp.evaluation.items import Item
 from intract_lsp.inference.engine import CompletionEngine
 from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
+from intract_lsp.models.store import quantized_copy
+from intract_lsp.paths import default_paths
 
 STARTS = 3
 WARM_UP_REQUESTS = 20
@@ -168,12 +170,16 @@ def measure(items: Sequence[Item], plain: Arm, speculating: Arm, llama: Arm | No
 def load(arguments: argparse.Namespace, speculate: bool) -> tuple[TorchEngine, int, float]:
     """Return an engine with its model, its threads, and the seconds that loading took."""
     found = setup_bench.installed_model(arguments.model)
-    files = ModelFiles(found.name, found.directory, found.fim_family)
+    copy = quantized_copy(found.directory, default_paths())
+    files = ModelFiles(found.name, found.directory, found.fim_family, copy)
     engine = TorchEngine(lambda name, report, token: files, speculate=speculate)
     order = load_order(setup_bench.settings_in_force(arguments))
     began = time.perf_counter()
     card = engine.load(order, lambda sentence, fraction: None, CancelToken())
-    return engine, card.threads, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    while engine.settle():
+        continue
+    return engine, card.threads, seconds
 
 
 def engine_figures(items: Sequence[Item], arguments: argparse.Namespace) -> Figures:
