@@ -122,6 +122,10 @@ class Drafter:
         if answer.strip():
             self._answers.append(self._tokens(self._line + answer))
 
+    def forget(self) -> None:
+        """Drop the answers kept."""
+        self._answers.clear()
+
     def draft(self, answer: str, costs: Sequence[float]) -> Draft:
         """Return the tree worth checking behind ``answer``, the text decoded so far; it may be empty.
 

@@ -106,7 +106,7 @@ class CompletionEngine(Protocol):
         """
 
     def forget(self) -> None:
-        """Drop the KV cache, so that the next generation starts cold."""
+        """Drop the KV cache and what is known of past answers, so that the next generation starts cold."""
 
     def unload(self) -> None:
         """Free the model's memory; a later ``load`` may follow."""

@@ -245,9 +245,10 @@ class TorchEngine:
         return self._loaded is not None and self._loaded.network.settle()
 
     def forget(self) -> None:
-        """Drop the KV cache."""
+        """Drop the KV cache and past answers."""
         if self._loaded is not None:
             self._loaded.cache.clear()
+            self._loaded.drafter.forget()
 
     def unload(self) -> None:
         """Free the model."""

@@ -22,6 +22,9 @@ from intract_lsp.inference.engine import CompletionEngine, EngineState, EngineSt
 
 log = logging.getLogger(__name__)
 
+PAUSE = 0.05
+"""Seconds after an answer before idle work begins: the next keystroke of a fast typist is not held up by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Load:
@@ -69,6 +72,8 @@ class InferenceWorker:
         self._stopping = False
         self._settled = True
         """Whether the engine has nothing left to do while nobody waits."""
+        self._idle_from = 0.0
+        """When, on the monotonic clock, idle work may begin."""
         self._loading: CancelToken | None = None
         self._running: CancelToken | None = None
         self._ahead: _Prepare | None = None
@@ -201,8 +206,12 @@ class InferenceWorker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while (message := self._take()) is None and self._settled and not self._stopping:
-                    self._wake.wait()
+                while (message := self._take()) is None and not self._stopping:
+                    idle_work = self._ahead is not None or not self._settled
+                    pause = self._idle_from - time.monotonic()
+                    if idle_work and pause <= 0:
+                        break
+                    self._wake.wait(pause if idle_work else None)
                 stopping = self._stopping
             if stopping:
                 break
@@ -224,7 +233,8 @@ class InferenceWorker:
 
     def _take(self) -> _Message | _Prepare | None:
         """Take what is to be done next, if anything; the caller holds the lock."""
-        message: _Message | _Prepare | None = self._inbox.popleft() if self._inbox else self._ahead
+        idle = time.monotonic() >= self._idle_from
+        message: _Message | _Prepare | None = self._inbox.popleft() if self._inbox else self._ahead if idle else None
         if isinstance(message, _Load):
             self._loading = message.token
         elif isinstance(message, _Generate):
@@ -292,6 +302,7 @@ class InferenceWorker:
         finally:
             with self._wake:
                 self._running = None
+                self._idle_from = time.monotonic() + PAUSE
             self._report(idle)
 
     def _prepare(self, message: _Prepare) -> None:

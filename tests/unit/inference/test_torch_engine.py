@@ -564,6 +564,19 @@ def test_broken_models_are_one_sentence(tmp_path: Path) -> None:
     assert "holds no safetensors weights" in fails(directory)
 
 
+def test_what_is_forgotten_is_not_drafted(directory: Path, drafted: Callable[[int], None]) -> None:
+    drafted(8)
+    engine = engine_for(directory)
+    load(engine)
+    loaded = engine._loaded
+    assert loaded is not None
+    generate(engine, "def f(a):\n    return")
+    assert loaded.drafter._answers
+    engine.forget()
+    assert not loaded.drafter._answers
+    assert loaded.cache.size_bytes == loaded.network.begin().size_bytes
+
+
 def test_int8_weights_are_kept_for_the_next_start(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
