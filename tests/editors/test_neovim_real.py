@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MODEL = "qwen2.5-coder-0.5b"
 SOURCE = Path(__file__).resolve().parents[2] / "intract_lsp" / "paths.py"
 COMPLETE_LINE = "        root = Path(home).expanduser().absolute()"
-TYPED = "root = Path(home)"
+TYPED = "root = Path("
 GHOST_SECONDS = 60
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intract_lsp.completion.anchor import last_word
@@ -385,6 +385,7 @@ def test_on_a_blank_line_the_anchor_is_the_cursor(end: str, blank: str) -> None:
 
 
 @given(before=lines, typed=user_text, behind=lines, for_prefix=st.integers(0, 300), for_suffix=st.integers(0, 100))
+@example(before="", typed="</s>", behind="", for_prefix=0, for_suffix=4)  # all that is typed is healed
 def test_a_keystroke_changes_only_the_end(
     before: str, typed: str, behind: str, for_prefix: int, for_suffix: int
 ) -> None:
@@ -402,7 +403,7 @@ def test_a_keystroke_changes_only_the_end(
         if length <= typed_room(budget):
             starts.add(prompt.ids[:place])
             assert tokenizer.draw(prompt.ids[place:]) + prompt.heal == line[:length]
-        elif len(prompt.ids) == place:
+        elif len(prompt.ids) == place and not prompt.heal:
             assert prompt == render(QWEN, source, budget, tokenizer)
     assert len(starts) == 1
 
