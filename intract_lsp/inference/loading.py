@@ -5,9 +5,12 @@ Imports torch; transformers only where a quantised copy does not make it unneces
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import logging
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +119,20 @@ def _kept(copy: Path, directory: Path, model: QuantizedModel) -> QuantizedModel:
     except OSError as error:
         log.warning("the int8 copy could not be kept (%s): quantising again at the next start", error)
         return model
+    read = quantized_copy.read(copy, made_from)
+    if read is None:
+        return model
+    model.tensors.clear()
     gc.collect()
-    return quantized_copy.read(copy, made_from) or model
+    _return_freed_memory()
+    return read
+
+
+def _return_freed_memory() -> None:
+    """Give the float weights' memory back to the system, which glibc would keep for later."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _stop_if_cancelled(token: CancelToken) -> None:
