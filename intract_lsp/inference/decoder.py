@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from intract_lsp.inference.int8 import Int8Linear
-from intract_lsp.inference.weights import Shape, Tensors
+from intract_lsp.inference.weights import LINEARS, Shape, Tensors
 
 FIRST_CAPACITY = 1024
 """Tokens that the key and value buffers hold at first: a CPU prompt with its answer."""
@@ -131,7 +131,7 @@ class LeanDecoder:
 
     def settle(self) -> bool:
         """Pack one matrix that is still as it was read; returns whether there was one."""
-        linears = [linear for layer in self._layers for linear in (layer.qkv, layer.out, layer.up, layer.down)]
+        linears = [getattr(layer, name) for layer in self._layers for name in LINEARS]
         return any(isinstance(each, Int8Linear) and each.settle() for each in (*linears, self._head))
 
     def begin(self) -> KeyValues:
@@ -171,7 +171,7 @@ class LeanDecoder:
     def watch_linears(self, watch: Callable[[str, Transform], Transform]) -> None:
         """Put ``watch(name, present)`` in the place of every linear layer; names as in ``weights``."""
         for index, layer in enumerate(self._layers):
-            for name in ("qkv", "out", "up", "down"):
+            for name in LINEARS:
                 setattr(layer, name, watch(f"layers.{index}.{name}", getattr(layer, name)))
         self._head = watch("head", self._head)
 

@@ -97,13 +97,11 @@ class PrefixCache:
         At least the prompt's last token is left to be computed, since its logits are needed. A sequence that would
         lose much is copied first and stays.
         """
+        # Of equals the first counts, which is the present one.
         common, best = max(
-            ((common_prefix(held.ids, prompt[:-1]), held) for held in (*self._past, self._present)),
+            ((common_prefix(held.ids, prompt[:-1]), held) for held in (self._present, *self._past)),
             key=lambda pair: pair[0],
         )
-        # Of equals the last counts, which is the present one.
-        if common == common_prefix(self._present.ids, prompt[:-1]):
-            best = self._present
         if best is not self._present:
             self._past.remove(best)
             self._past.append(self._present)

@@ -70,8 +70,9 @@ def load_network(
     ``calibration`` gives prompts for quantising to see the activations' spread on. Raises ``ModelError``.
     """
     parameters = _count_parameters(directory)
+    made_from = quantized_copy.fingerprint(directory)
     if placement.int8 and copy is not None:
-        quantized = quantized_copy.read(copy, quantized_copy.fingerprint(directory))
+        quantized = quantized_copy.read(copy, made_from)
         if quantized is not None:
             check_memory(int(parameters * INT8_BYTES) + WORKING_MEMORY, placement, name)
             return _from_int8(quantized, parameters)
@@ -100,7 +101,7 @@ def load_network(
         quantized = QuantizedModel(shape, quantize(shape, tensors, calibration()), ends)
     _stop_if_cancelled(token)
     if copy is not None:
-        quantized = _kept(copy, directory, quantized)
+        quantized = _kept(copy, made_from, quantized)
     return _from_int8(quantized, parameters)
 
 
@@ -111,9 +112,8 @@ def _from_int8(model: QuantizedModel, parameters: int) -> LoadedNetwork:
     return LoadedNetwork(decoder, parameters, "int8", shape.context_length, model.end_ids)
 
 
-def _kept(copy: Path, directory: Path, model: QuantizedModel) -> QuantizedModel:
+def _kept(copy: Path, made_from: str, model: QuantizedModel) -> QuantizedModel:
     """Write the int8 copy and return it as read back, so that no float weights stay; else the model as it is."""
-    made_from = quantized_copy.fingerprint(directory)
     try:
         quantized_copy.write(copy, made_from, model)
     except OSError as error:

@@ -29,12 +29,10 @@ def quantize(shape: Shape, tensors: Tensors, texts: Sequence[Sequence[int]]) -> 
     embedding is kept in float16: it is only ever looked up.
     """
     spreads = _spreads(shape, tensors, texts)
-    if tensors["head.weight"] is tensors["embedding"]:
-        tensors["head.weight"] = tensors["embedding"].clone()
     tensors["embedding"] = tensors["embedding"].half()
     for index in range(shape.layers):
         _smooth_layer(shape, tensors, f"layers.{index}", spreads)
-    _smooth(tensors, "head", spreads["head"], ["norm"])
+    _smooth(tensors, "head", spreads["head"], "norm")
     names = [f"layers.{index}.{part}" for index in range(shape.layers) for part in LINEARS]
     for name in [*names, "head"]:
         weight = tensors[f"{name}.weight"]
@@ -61,20 +59,19 @@ def _watched(spreads: dict[str, Tensor], name: str, linear: Transform, x: Tensor
 
 
 def _smooth_layer(shape: Shape, tensors: Tensors, layer: str, spreads: dict[str, Tensor]) -> None:
-    _smooth(tensors, f"{layer}.qkv", spreads[f"{layer}.qkv"], [f"{layer}.before_attention"])
-    _smooth(tensors, f"{layer}.up", spreads[f"{layer}.up"], [f"{layer}.before_feed_forward"])
+    _smooth(tensors, f"{layer}.qkv", spreads[f"{layer}.qkv"], f"{layer}.before_attention")
+    _smooth(tensors, f"{layer}.up", spreads[f"{layer}.up"], f"{layer}.before_feed_forward")
     _smooth_values(shape, tensors, layer, spreads[f"{layer}.out"])
     if shape.gated:
         _smooth_gated(tensors, layer, spreads[f"{layer}.down"])
 
 
-def _smooth(tensors: Tensors, linear: str, spread: Tensor, producers: list[str]) -> None:
+def _smooth(tensors: Tensors, linear: str, spread: Tensor, norm: str) -> None:
     factor = _factor(spread, tensors[f"{linear}.weight"].abs().amax(0))
     tensors[f"{linear}.weight"] = tensors[f"{linear}.weight"] * factor
-    for producer in producers:
-        for part in ("weight", "bias"):
-            if f"{producer}.{part}" in tensors:
-                tensors[f"{producer}.{part}"] = tensors[f"{producer}.{part}"] / factor
+    for name in (f"{norm}.weight", f"{norm}.bias"):
+        if name in tensors:
+            tensors[name] = tensors[name] / factor
 
 
 def _smooth_values(shape: Shape, tensors: Tensors, layer: str, spread: Tensor) -> None:
@@ -96,11 +93,10 @@ def _smooth_gated(tensors: Tensors, layer: str, spread: Tensor) -> None:
 
 
 def _divide_rows(tensors: Tensors, linear: str, rows: slice, factor: Tensor) -> None:
-    tensors[f"{linear}.weight"] = tensors[f"{linear}.weight"].clone()
-    tensors[f"{linear}.weight"][rows] /= factor[:, None]
-    if f"{linear}.bias" in tensors:
-        tensors[f"{linear}.bias"] = tensors[f"{linear}.bias"].clone()
-        tensors[f"{linear}.bias"][rows] /= factor
+    for name, by in ((f"{linear}.weight", factor[:, None]), (f"{linear}.bias", factor)):
+        if name in tensors:
+            tensors[name] = tensors[name].clone()
+            tensors[name][rows] /= by
 
 
 def _factor(spread: Tensor, largest: Tensor) -> Tensor:

@@ -264,8 +264,8 @@ class TorchEngine:
     def _warm_up(self, loaded: _Loaded) -> None:
         """Run one step of each shape, so that the first keystroke does not pay for torch's own set-up."""
         ids = loaded.tokenizer.encode("def warm_up():\n")
-        first = self._step(loaded, ids)
-        self._step(loaded, [first])
+        loaded.cache.append(ids)
+        loaded.cache.append(ids[:1])
         loaded.cache.clear()
 
     def _prefill(
@@ -325,10 +325,6 @@ class TorchEngine:
             if time.monotonic() >= limits.deadline:
                 return text, tuple(ids), Finish.DEADLINE
         return text, tuple(ids), Finish.END
-
-    def _step(self, loaded: _Loaded, ids: list[int]) -> int:
-        """Append ``ids`` to the cache and return the most likely next token."""
-        return int(loaded.cache.append(ids)[-1].argmax())
 
 
 def _follow_load(loaded: _Loaded) -> None:

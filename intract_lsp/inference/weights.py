@@ -1,8 +1,8 @@
 """A decoder's weights in plain form: a description of its shape and named tensors, wherever they came from.
 
 Names: ``embedding``, ``frequencies`` (of the rotary embedding), ``norm.weight``, ``head.weight`` and, for each layer,
-``layers.N.PART.weight`` with PART one of ``PARTS``; norms and linears may have a ``.bias``, int8 linears have a
-``.scale``.
+``layers.N.PART.weight`` with PART one of ``LINEARS`` or a norm, ``before_attention`` and ``before_feed_forward``; norms
+and linears may have a ``.bias``, int8 linears have a ``.scale``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from torch import Tensor
 
 LINEARS = ("qkv", "out", "up", "down")
 """A layer's matrices: query, key and value in one; gate and up in one where the feed-forward is gated."""
-
-NORMS = ("before_attention", "before_feed_forward")
 
 GATED = frozenset({"llama", "qwen2", "mistral"})
 """Architectures with RMS norm and a gated feed-forward; StarCoder2 has layer norm and a plain one."""

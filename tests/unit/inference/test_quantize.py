@@ -109,7 +109,7 @@ def test_smoothing_alone_changes_nothing(config: Any, monkeypatch: pytest.Monkey
     spreads = quantize._spreads(shape, tensors, [tokens(50, seed=5)])
     for index in range(shape.layers):
         quantize._smooth_layer(shape, tensors, f"layers.{index}", spreads)
-    quantize._smooth(tensors, "head", spreads["head"], ["norm"])
+    quantize._smooth(tensors, "head", spreads["head"], "norm")
     torch.testing.assert_close(logits(shape, tensors, ids), whole, atol=1e-3, rtol=1e-3)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import FIM, VOCABULARY, byte_level, write_model
+from tiny_models import FIM, TINY, byte_level, write_model
 from transformers import AutoModelForCausalLM, GemmaConfig
 
 from intract_lsp.completion.context import CompletionContext, Extent
@@ -608,15 +608,7 @@ def test_int8_weights_are_kept_for_the_next_start(
 
 
 def test_an_architecture_without_a_fast_path_says_so(tmp_path: Path, drafted: Callable[[int], None]) -> None:
-    config = GemmaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-    )
+    config = GemmaConfig(**TINY, head_dim=8)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     byte_level().save(str(tmp_path / "tokenizer.json"))
     engine = engine_for(tmp_path)
@@ -646,7 +638,7 @@ def test_a_failed_load_leaves_no_model(tmp_path: Path, directory: Path) -> None:
 def test_a_warm_up_that_fails_leaves_no_model(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_for(directory)
     with monkeypatch.context() as patch:
-        patch.setattr(TorchEngine, "_step", lambda self, loaded, ids: 1 / 0)
+        patch.setattr(TorchEngine, "_warm_up", lambda self, loaded: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load(engine)
     with pytest.raises(ModelError, match="No model is loaded"):
