@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -12,9 +13,9 @@ from intract_lsp.completion.cache import CompletionCache
 from intract_lsp.completion.generation import CancelToken, PromptBudget, PromptShape
 from intract_lsp.completion.service import CompletionService, Policy
 from intract_lsp.inference.echo_engine import EchoEngine
-from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.threads import on_battery
-from intract_lsp.inference.torch_engine import ModelFiles, Resolve, TorchEngine
+from intract_lsp.inference.torch_engine import Resolve, TorchEngine
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths
 from intract_lsp.settings import Settings, SettingsStack, layer_from_options, read_layer
@@ -62,6 +63,8 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch") -> A
     Nothing is started: the caller starts the worker and loads a model when it is ready to.
     """
     now = settings.current
+    # Compiled kernels are kept with all else that can be made again; numba reads this when it is imported.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(paths.cache / "kernels"))
     chosen: CompletionEngine = EchoEngine() if engine == "echo" else TorchEngine(_resolver(settings, paths))
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)

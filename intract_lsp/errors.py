@@ -20,5 +20,9 @@ class ModelError(IntractError):
     """A model could not be found, fetched, checked, converted or loaded."""
 
 
+class IndexingError(IntractError):
+    """A workspace could not be indexed, or its index not be read."""
+
+
 class LocationError(IntractError):
     """A FILE:LINE:COL argument does not point into a text file."""

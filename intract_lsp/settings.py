@@ -38,7 +38,8 @@ class ModelSettings(_Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model runs; `auto` takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    """Number format of the weights; `auto` takes int8 on x86 CPUs and the fastest float format elsewhere."""
+    """Number format of the weights; `auto` takes int8 on CPUs with AVX2 or ARM dot products and the
+    fastest float format elsewhere."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads for the model; 0 = one for each physical core."""
     kv_cache_mib: int = Field(default=192, ge=16, le=65536)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 from hypothesis import settings
 
 from intract_lsp.paths import HOME_VARIABLE
+
+# Homes of tests are empty: the compiled kernels are kept beside the repository's other caches, for servers too.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "kernels"))
 
 # How long an example takes says more of the machine than of the code; where time matters a test measures it.
 settings.register_profile("intract", deadline=None)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from intract_lsp.inference.int8 import Int8Linear
-from intract_lsp.inference.weights import LINEARS, Shape, Tensors
+from intract_lsp.inference.shape import Shape
+from intract_lsp.inference.weights import LINEARS, Tensors
 
 FIRST_CAPACITY = 1024
 """Tokens that the key and value buffers hold at first: a CPU prompt with its answer."""
@@ -86,6 +86,7 @@ class KeyValues:
         """Forget the positions from ``length`` on."""
         self.length = length
 
+    @torch.inference_mode()
     def keep(self, start: int, rows: Sequence[int]) -> None:
         """Of the positions from ``start`` on keep those at ``start`` + each of ``rows``, moved together."""
         self.length = start + len(rows)
@@ -94,6 +95,7 @@ class KeyValues:
             for buffer in (self.keys, self.values):
                 buffer[:, :, start : self.length] = buffer.index_select(2, chosen)
 
+    @torch.inference_mode()
     def copy(self, length: int) -> KeyValues:
         """Return a sequence of its own with the first ``length`` positions of this one."""
         twin = KeyValues(torch.empty_like(self.keys), torch.empty_like(self.values), length)
@@ -118,21 +120,15 @@ class LeanDecoder:
     """Trees of tokens can be computed in one pass."""
 
     def __init__(self, shape: Shape, tensors: Tensors) -> None:
-        """Build the layers on ``tensors`` (see ``weights``), float or int8."""
+        """Build the layers on ``tensors`` (see ``weights``)."""
         self.shape = shape
         self._embedding = tensors["embedding"]
-        self._head = _linear(tensors, "head")
+        self._head: Transform = _linear(tensors, "head")
         self._norm = _norm(tensors, "norm", shape)
         self._layers = [_layer(tensors, f"layers.{index}", shape) for index in range(shape.layers)]
         self._frequencies = tensors["frequencies"]
-        # Activations keep float32 behind int8 weights, whatever the embedding is stored in.
         self._dtype = self._norm.weight.dtype
         self._cosine = self._sine = torch.empty(0)
-
-    def settle(self) -> bool:
-        """Pack one matrix that is still as it was read; returns whether there was one."""
-        linears = [getattr(layer, name) for layer in self._layers for name in LINEARS]
-        return any(isinstance(each, Int8Linear) and each.settle() for each in (*linears, self._head))
 
     def begin(self) -> KeyValues:
         """Return an empty sequence."""
@@ -222,9 +218,8 @@ def _layer(tensors: Tensors, name: str, shape: Shape) -> _Layer:
     )
 
 
-def _linear(tensors: Tensors, name: str) -> Transform:
-    weight, bias, scale = tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), tensors.get(f"{name}.scale")
-    return Linear(weight, bias) if scale is None else Int8Linear(weight, scale, bias, fine=name.endswith("down"))
+def _linear(tensors: Tensors, name: str) -> Linear:
+    return Linear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
 
 
 def _norm(tensors: Tensors, name: str, shape: Shape) -> _Norm:

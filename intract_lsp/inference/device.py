@@ -7,12 +7,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from intract_lsp.completion.generation import PromptBudget
 from intract_lsp.errors import ModelError
-from intract_lsp.inference import int8
-
-CPU_BUDGET = PromptBudget(512, 128)
-GPU_BUDGET = PromptBudget(2048, 512)
+from intract_lsp.inference.jit import Kind, kind_of_cpu
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,11 +34,6 @@ class Placement:
         """The number format as the settings spell it."""
         return "int8" if self.int8 else str(self.dtype).removeprefix("torch.")
 
-    @property
-    def budget(self) -> PromptBudget:
-        """The default prompt budget on this device."""
-        return CPU_BUDGET if self.device.type == "cpu" else GPU_BUDGET
-
 
 def choose_placement(device: str, precision: str) -> Placement:
     """Choose by the settings, ``auto`` meaning the fastest that this machine has.
@@ -57,12 +48,14 @@ def choose_placement(device: str, precision: str) -> Placement:
     dtype, reason = _fastest(device)
     if precision in PRECISIONS:
         return Placement(torch.device(device), PRECISIONS[precision], "as set")
-    kernel = int8.kernel() if device == "cpu" else None
-    if kernel is not None:
-        why = "as set" if precision == "int8" else f"the CPU multiplies int8 fastest, through {kernel.value}"
+    kind = kind_of_cpu() if device == "cpu" else Kind.PLAIN
+    if kind is not Kind.PLAIN:
+        why = "as set" if precision == "int8" else f"the CPU multiplies int8 fastest, by {kind.sentence}"
         return Placement(torch.device(device), dtype, why, int8=True)
     if precision == "int8":
-        raise ModelError("model.precision int8 needs an x86 CPU with AVX2, and model.device cpu: set it to auto.")
+        raise ModelError(
+            "model.precision int8 needs model.device cpu and a CPU with AVX2 or ARM dot products: set it to auto."
+        )
     return Placement(torch.device(device), dtype, reason)
 
 
@@ -79,14 +72,9 @@ def _fastest(device: str) -> tuple[torch.dtype, str]:
     return torch.float32, "the CPU has no bfloat16 instructions"
 
 
-def check_memory(needed: int, placement: Placement, model: str) -> None:
-    """Refuse, with the numbers, to load what does not fit: ``needed`` bytes of weights and working memory."""
-    if placement.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(placement.device)
-    else:
-        free = psutil.virtual_memory().available
-    if needed > free:
-        raise ModelError(
-            f"{model} needs {needed >> 20} MiB on the {placement.device.type} and {free >> 20} MiB are free: "
-            "close other programs or choose a smaller model (`intract-lsp models list`)."
-        )
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that a model may still take on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return int(psutil.virtual_memory().available)

@@ -54,10 +54,6 @@ class EchoEngine:
         """There is nothing to prepare."""
         return not (shape.exact or token.cancelled)
 
-    def settle(self) -> bool:
-        """There is nothing to do."""
-        return False
-
     def forget(self) -> None:
         """There is nothing to forget."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from intract_lsp.completion.context import CompletionContext
@@ -65,6 +66,19 @@ class LoadOrder:
     kv_cache_mib: int = 192
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model lies and what is known of it."""
+
+    name: str
+    directory: Path
+    """With ``config.json``, safetensors and a tokenizer."""
+    fim_family: str = ""
+    """Key of the FIM format; empty = by the tokenizer's tokens."""
+    quantized: Path | None = None
+    """Where its int8 copy is, or will be, kept."""
+
+
 ReportProgress = Callable[[str, float | None], None]
 """Called with a short sentence and the fraction done, from the engine's thread."""
 
@@ -97,12 +111,6 @@ class CompletionEngine(Protocol):
 
         The token is read between pieces that take no longer than a step. What past generations left in the cache
         stays. Returns whether the whole prompt is there; an exact shape is never prepared.
-        """
-
-    def settle(self) -> bool:
-        """Do a little, at most half a second, of what makes later answers faster; whether there was something to do.
-
-        Called while nobody waits, again and again.
         """
 
     def forget(self) -> None:

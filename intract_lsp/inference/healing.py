@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
 
 class Vocabulary:
@@ -67,7 +66,7 @@ class Spelling:
         """Whether all of the text is spelled, so that every token may follow."""
         return not self._left
 
-    def choose(self, logits: Tensor) -> int:
+    def choose(self, logits: NDArray[np.float32]) -> int:
         """Take the most likely token that may follow by its logits, (vocabulary,), and return its id."""
         if self.done:
             return int(logits.argmax())

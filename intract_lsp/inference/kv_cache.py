@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+"""(positions, vocabulary)"""
 
 WORTH_KEEPING = 48
 """Tokens that a new prompt would cut off a held sequence for which it is copied instead; a copy takes milliseconds."""
@@ -50,11 +53,11 @@ class Network(Protocol[K]):
     def begin(self) -> K:
         """Return an empty sequence."""
 
-    def settle(self) -> bool:
-        """Do a little of what makes later passes faster; returns whether there was something to do."""
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads from now on, at most as many as it was made for; a GPU's affair it is not."""
 
-    def forward(self, sequence: K, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None) -> Tensor:
-        """Append ``ids`` to a sequence and return the logits of its ``last`` positions, (last, vocabulary).
+    def forward(self, sequence: K, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None) -> Logits:
+        """Append ``ids`` to a sequence and return the logits of its ``last`` positions. Raises ``MemoryError``.
 
         With ``parents`` the ids are a tree: ``parents[i]`` is the index of the id that ``ids[i]`` follows, less than
         ``i``, or -1 where it follows the sequence. All of it is appended; ``keep`` leaves one path.
@@ -144,7 +147,7 @@ class PrefixCache:
         self._shrink()
         return common
 
-    def append(self, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None) -> Tensor:
+    def append(self, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None) -> Logits:
         """Compute ``ids`` behind what is held and return the logits of the ``last`` positions, (last, vocabulary).
 
         With ``parents`` the ids are a tree, see ``Network.forward``, of which one path has to be kept next.
@@ -152,8 +155,8 @@ class PrefixCache:
         """
         try:
             logits = self._forward(ids, last, parents)
-        except (MemoryError, RuntimeError) as error:
-            if not (self._past and _out_of_memory(error)):
+        except MemoryError:
+            if not self._past:
                 raise
             self._past.clear()
             logits = self._forward(ids, last, parents)
@@ -170,8 +173,7 @@ class PrefixCache:
     def keep(self, start: int, rows: Sequence[int]) -> None:
         """Of the present sequence's positions from ``start`` on keep those at ``start`` + each of ``rows``."""
         ids = self._present.ids
-        with torch.inference_mode():
-            self._present.values.keep(start, rows)
+        self._present.values.keep(start, rows)
         ids[start:] = [ids[start + row] for row in rows]
 
     def clear(self) -> None:
@@ -179,9 +181,8 @@ class PrefixCache:
         self._past.clear()
         self._present = _Held([], self._network.begin())
 
-    def _forward(self, ids: Sequence[int], last: int, parents: Sequence[int] | None) -> Tensor:
-        with torch.inference_mode():
-            return self._network.forward(self._present.values, ids, last, parents)  # type: ignore[arg-type]
+    def _forward(self, ids: Sequence[int], last: int, parents: Sequence[int] | None) -> Logits:
+        return self._network.forward(self._present.values, ids, last, parents)  # type: ignore[arg-type]
 
     def _shrink(self) -> None:
         while self._past and self.size_bytes > self._capacity:
@@ -194,8 +195,3 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
         if a != b:
             return index
     return min(len(left), len(right))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; torch has a type for a GPU's memory, and only words for the machine's."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

@@ -1,45 +1,40 @@
-"""From a model directory to a network: the lean decoder, in int8 where the CPU is made for it, else transformers' own.
+"""From a model directory to a network: in int8 where the CPU is made for it, else in floats through torch.
 
-Imports torch; transformers only where a quantised copy does not make it unnecessary.
+Where an int8 copy is there already, neither torch nor transformers is imported: they take seconds.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import logging
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import psutil
 from safetensors import SafetensorError, safe_open
 
-from intract_lsp.completion.generation import CancelToken
+from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.errors import ModelError
 from intract_lsp.inference import quantized_copy
-from intract_lsp.inference.decoder import LeanDecoder
-from intract_lsp.inference.device import Placement, check_memory
-from intract_lsp.inference.engine import ReportProgress
+from intract_lsp.inference.engine import LoadOrder, ModelFiles, ReportProgress
+from intract_lsp.inference.int8_decoder import Int8Decoder
 from intract_lsp.inference.kv_cache import Network
-from intract_lsp.inference.quantize import quantize
 from intract_lsp.inference.quantized_copy import QuantizedModel
-from intract_lsp.inference.weights import supported, take_over
+from intract_lsp.inference.team import Team
+from intract_lsp.models.hardware import has_gpu
 
 log = logging.getLogger(__name__)
 
 WORKING_MEMORY = 400 << 20
-"""Bytes beside the weights: torch itself, activations, the KV cache of one prompt."""
+"""Bytes beside the weights: libraries, activations, the KV cache of one prompt."""
 
-UNSTATED_CONTEXT = 2048
-"""Tokens assumed where a model's configuration does not say how many it takes."""
+INT8_BYTES = 1.1
+"""Of memory for each weight of an int8 model: all matrices, and of the embedding only what is looked up."""
 
-INT8_BYTES = 1.6
-"""Of memory for each weight of an int8 model: the packed matrices, and the embedding as it is looked up."""
+CPU_BUDGET = PromptBudget(512, 128)
+GPU_BUDGET = PromptBudget(2048, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,7 @@ class LoadedNetwork:
 
     network: Network[Any]
     parameters: int
+    device: str
     precision: str
     context_length: int
     """Most tokens, prompt and answer together, that the model was made for."""
@@ -55,119 +51,77 @@ class LoadedNetwork:
     """Tokens that end an answer by the model's own configuration."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def budget(self) -> PromptBudget:
+        """The default prompt budget on this device."""
+        return CPU_BUDGET if self.device == "cpu" else GPU_BUDGET
+
+
+Calibration = Callable[[], list[tuple[int, ...]]]
+"""Gives prompts for quantising to see the activations' spread on."""
+
 
 def load_network(
-    name: str,
-    directory: Path,
-    copy: Path | None,
-    placement: Placement,
-    calibration: Callable[[], list[tuple[int, ...]]],
+    order: LoadOrder,
+    files: ModelFiles,
+    threads: int,
+    calibration: Calibration,
     report: ReportProgress,
     token: CancelToken,
 ) -> LoadedNetwork:
-    """Load the model in ``directory``; its int8 copy lies, or will be kept, at ``copy``.
-
-    ``calibration`` gives prompts for quantising to see the activations' spread on. Raises ``ModelError``.
-    """
-    parameters = _count_parameters(directory)
-    made_from = quantized_copy.fingerprint(directory)
-    if placement.int8 and copy is not None:
-        quantized = quantized_copy.read(copy, made_from)
+    """Load a model as the order says, for at most ``threads`` threads on a CPU. Raises ``ModelError``."""
+    parameters = _count_parameters(files.directory)
+    made_from = quantized_copy.fingerprint(files.directory)
+    if files.quantized is not None and _may_be_int8(order):
+        report(f"Loading {files.name}", None)
+        quantized = quantized_copy.read(files.quantized, made_from)
         if quantized is not None:
-            check_memory(int(parameters * INT8_BYTES) + WORKING_MEMORY, placement, name)
-            return _from_int8(quantized, parameters)
-    check_memory(parameters * placement.loaded_dtype.itemsize + WORKING_MEMORY, placement, name)
-    model = _load_model(directory, placement)
-    context_length = getattr(model.config, "max_position_embeddings", None) or UNSTATED_CONTEXT
-    ends = _configured_ends(model)
-    _stop_if_cancelled(token)
-    if not supported(model.config):
-        from intract_lsp.inference.transformers_network import TransformersNetwork
+            needed = int(parameters * INT8_BYTES) + WORKING_MEMORY
+            check_memory(needed, psutil.virtual_memory().available, "cpu", files.name)
+            return _from_int8(quantized, parameters, threads)
+    report("Starting torch", None)
+    from intract_lsp.inference import torch_loading
 
-        # What int8 was chosen for is the lean forward; transformers' own runs in the CPU's fastest float format.
-        model = model.to(placement.dtype)
-        precision = str(placement.dtype).removeprefix("torch.")
-        kind = model.config.model_type
-        note = f"There is no fast path for {kind} models yet: transformers' own runs, in {precision}."
-        log.info("no lean forward for the architecture %s", kind)
-        return LoadedNetwork(TransformersNetwork(model), parameters, precision, context_length, ends, (note,))
-    with torch.inference_mode():
-        shape, tensors = take_over(model, context_length)
-        del model
-        if not placement.int8:
-            decoder = LeanDecoder(shape, tensors)
-            return LoadedNetwork(decoder, parameters, placement.precision, context_length, ends)
-        report(f"Quantising {name}, once", None)
-        quantized = QuantizedModel(shape, quantize(shape, tensors, calibration()), ends)
-    _stop_if_cancelled(token)
-    if copy is not None:
-        quantized = _kept(copy, made_from, quantized)
-    return _from_int8(quantized, parameters)
+    found = torch_loading.load(order, files, parameters, threads, calibration, report, token)
+    if isinstance(found, LoadedNetwork):
+        return found
+    if files.quantized is not None:
+        found = _kept(files.quantized, made_from, found)
+    return _from_int8(found, parameters, threads)
 
 
-def _from_int8(model: QuantizedModel, parameters: int) -> LoadedNetwork:
-    shape = model.shape
-    with torch.inference_mode():
-        decoder = LeanDecoder(shape, model.tensors)
-    return LoadedNetwork(decoder, parameters, "int8", shape.context_length, model.end_ids)
+def check_memory(needed: int, free: int, device: str, model: str) -> None:
+    """Refuse, with the numbers, to load what does not fit: ``needed`` bytes of weights and working memory.
+
+    Raises ``ModelError``.
+    """
+    if needed > free:
+        raise ModelError(
+            f"{model} needs {needed >> 20} MiB on the {device} and {free >> 20} MiB are free: "
+            "close other programs or choose a smaller model (`intract-lsp models list`)."
+        )
+
+
+def _may_be_int8(order: LoadOrder) -> bool:
+    """Whether an int8 copy, where there is one, is what the order asks for."""
+    if order.precision not in ("auto", "int8"):
+        return False
+    return order.device == "cpu" or (order.device == "auto" and not has_gpu())
+
+
+def _from_int8(model: QuantizedModel, parameters: int, threads: int) -> LoadedNetwork:
+    decoder = Int8Decoder(model.shape, model.arrays, Team(threads))
+    return LoadedNetwork(decoder, parameters, "cpu", "int8", model.shape.context_length, model.end_ids)
 
 
 def _kept(copy: Path, made_from: str, model: QuantizedModel) -> QuantizedModel:
-    """Write the int8 copy and return it as read back, so that no float weights stay; else the model as it is."""
+    """Write the int8 copy and return it as read back, mapped; else the model as it is."""
     try:
         quantized_copy.write(copy, made_from, model)
     except OSError as error:
         log.warning("the int8 copy could not be kept (%s): quantising again at the next start", error)
         return model
-    read = quantized_copy.read(copy, made_from)
-    if read is None:
-        return model
-    model.tensors.clear()
-    gc.collect()
-    _return_freed_memory()
-    return read
-
-
-def _return_freed_memory() -> None:
-    """Give the float weights' memory back to the system, which glibc would keep for later."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def _stop_if_cancelled(token: CancelToken) -> None:
-    if token.cancelled:
-        raise ModelError("Loading the model was cancelled.")
-
-
-def _load_model(directory: Path, placement: Placement) -> Any:
-    """Load the weights. Raises ``ModelError`` for a broken or unknown model, with the reason."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=placement.loaded_dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="sdpa",
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The model in {directory} cannot be loaded ({first_line}); pull it again.") from error
-    return model.to(placement.device).eval()
-
-
-def _configured_ends(model: Any) -> frozenset[int]:
-    """Return the end tokens that the model's own configuration names."""
-    configured = model.config.eos_token_id
-    if configured is None:
-        return frozenset()
-    return frozenset([configured] if isinstance(configured, int) else configured)
+    return quantized_copy.read(copy, made_from) or model
 
 
 def _count_parameters(directory: Path) -> int:
@@ -175,7 +129,7 @@ def _count_parameters(directory: Path) -> int:
     total = 0
     for path in sorted(directory.glob("*.safetensors")):
         try:
-            with safe_open(path, framework="pt") as weights:
+            with safe_open(path, framework="np") as weights:
                 total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is damaged ({error}); remove the model and pull it again.") from error

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from intract_lsp.inference.decoder import LeanDecoder, Transform
-from intract_lsp.inference.weights import LINEARS, Shape, Tensors
+from intract_lsp.inference.shape import Shape
+from intract_lsp.inference.weights import LINEARS, Tensors
 
 SMOOTHING = 0.6
 """SmoothQuant's alpha: how much of an input channel's spread moves from the activations into the weights."""

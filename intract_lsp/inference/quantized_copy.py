@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import mmap
 import os
 import tempfile
 import time
@@ -15,15 +16,22 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
-from intract_lsp.inference.weights import Shape, Tensors
+from intract_lsp.inference.shape import Shape
 
 log = logging.getLogger(__name__)
 
-VERSION = "1"
-"""Of the file's layout and of the rules in ``quantize``; whoever changes either counts it up."""
+VERSION = "2"
+"""Of the file's layout and of the rules in ``quantize`` and ``packing``; whoever changes any of it counts it up."""
+
+Arrays = dict[str, NDArray[np.generic]]
+
+_TYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
+"""Of the arrays, by the file format's names."""
 
 LEFTOVER_AGE = 3600
 """Seconds after which an unfinished file is nobody's."""
@@ -34,7 +42,8 @@ class QuantizedModel:
     """What a decoder is built from, and the tokens that end its answers."""
 
     shape: Shape
-    tensors: Tensors
+    arrays: Arrays
+    """As ``packing.pack`` makes them; nothing writes into them."""
     end_ids: frozenset[int]
 
 
@@ -48,27 +57,43 @@ def fingerprint(directory: Path) -> str:
 
 
 def read(path: Path, wanted: str) -> QuantizedModel | None:
-    """Return the copy at ``path`` if it was made from what ``wanted`` stands for, with weights mapped from the file."""
+    """Return the copy at ``path`` if it was made from what ``wanted`` stands for.
+
+    Its arrays are the file itself, mapped: they are in memory as far as they are used, once for all servers, and the
+    first answer does not wait for them to be copied.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if metadata.get("fingerprint") != wanted:
                 log.info("the int8 copy %s was made from other weights or by other rules", path.name)
                 return None
             shape = Shape(**json.loads(metadata["shape"]))
             ends = frozenset(json.loads(metadata["end_ids"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        return QuantizedModel(shape, _mapped(path), ends)
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         log.warning("the int8 copy %s is damaged (%s)", path.name, type(error).__name__)
         return None
-    # Only the embedding stays mapped once the matrices are packed: through a mapping of its own, and what is small is
-    # copied, so that the pages read for packing can go.
-    small = {name: tensor.clone() for name, tensor in tensors.items() if tensor.dim() == 1}
-    with safe_open(path, framework="pt") as file:
-        embedding = file.get_tensor("embedding")
-    return QuantizedModel(shape, {**tensors, **small, "embedding": embedding}, ends)
+
+
+def _mapped(path: Path) -> Arrays:
+    """Return a safetensors file's arrays without copying them, which its own library does not offer for numpy.
+
+    The format: eight bytes of the header's length, a JSON header, the data.
+    """
+    with path.open("rb") as file:
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + int.from_bytes(whole[:8], "little")
+    arrays: Arrays = {}
+    for name, entry in json.loads(whole[8:start]).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            dtype = np.dtype(_TYPES[entry["dtype"]])
+            flat = np.frombuffer(whole, dtype, (end - begin) // dtype.itemsize, start + begin)
+            arrays[name] = flat.reshape(entry["shape"])
+    return arrays
 
 
 def write(path: Path, made_from: str, model: QuantizedModel) -> None:
@@ -84,7 +109,7 @@ def write(path: Path, made_from: str, model: QuantizedModel) -> None:
     os.close(handle)
     partial = Path(name)
     try:
-        save_file({name: tensor.contiguous() for name, tensor in model.tensors.items()}, partial, metadata)
+        save_file(model.arrays, partial, metadata)
         partial.replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error

@@ -16,10 +16,8 @@ from intract_lsp.errors import ModelError
 from intract_lsp.inference.drafting import Draft, Drafter, StepCost
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from intract_lsp.inference.healing import Spelling
-    from intract_lsp.inference.kv_cache import PrefixCache
+    from intract_lsp.inference.kv_cache import Logits, PrefixCache
 
 LONGEST_DRAFT = 8
 """Tokens of a draft; from about ten rows on, a pass costs more for each."""
@@ -49,7 +47,7 @@ class Speculator:
         self._cost.learn(drafted, seconds)
 
 
-def check(cache: PrefixCache, ids: Sequence[int], draft: Draft) -> Tensor:
+def check(cache: PrefixCache, ids: Sequence[int], draft: Draft) -> Logits:
     """Compute ``ids`` and a draft behind them in one pass; return the logits of the last id and of the draft's nodes.
 
     (1 + draft, vocabulary). Afterwards the cache holds all nodes: whoever calls has it keep those that are right.
@@ -62,7 +60,7 @@ def greedy_tokens(
     cache: PrefixCache,
     prompt: Sequence[int],
     draft: Draft,
-    logits: Tensor,
+    logits: Logits,
     spelling: Spelling,
     speculator: Speculator,
     most: int,
@@ -89,16 +87,16 @@ def greedy_tokens(
         speculator.learn(len(draft), time.perf_counter() - began)
 
 
-def _chooser(logits: Tensor, spelling: Spelling) -> Callable[[int], int]:
+def _chooser(logits: Logits, spelling: Spelling) -> Callable[[int], int]:
     """Return a function that takes the token behind a row, to be called along one path; logits: (rows, vocabulary)."""
 
     def choose(row: int) -> int:
         # A row at a time: few are on the path, and over a whole vocabulary a maximum takes a while.
-        highest, id_ = logits[row].max(-1)
-        if not math.isfinite(highest.item()):
+        id_ = int(logits[row].argmax())
+        if not math.isfinite(logits[row, id_]):
             raise ModelError(
                 "The model's output is not a number: reload it or choose another precision (model.precision)."
             )
-        return int(id_) if spelling.done else spelling.choose(logits[row])
+        return id_ if spelling.done else spelling.choose(logits[row])
 
     return choose

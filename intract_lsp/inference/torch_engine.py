@@ -1,4 +1,4 @@
-"""A model in this process, through torch and transformers: loading, the decode loop, KV reuse.
+"""A model in this process: loading, the decode loop, KV reuse.
 
 Knows nothing of LSP, documents or settings files. One thread calls it.
 """
@@ -6,7 +6,6 @@ Knows nothing of LSP, documents or settings files. One thread calls it.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,16 +28,14 @@ from intract_lsp.completion.prompt import (
 )
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.drafting import BRANCHES, Draft, Drafter
-from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.engine import LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.healing import Spelling, Vocabulary
 from intract_lsp.inference.speculation import LONGEST_DRAFT, Speculator, check, greedy_tokens
 from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from intract_lsp.inference.kv_cache import Network, PrefixCache
+    from intract_lsp.inference.kv_cache import Logits, Network, PrefixCache
 
 log = logging.getLogger(__name__)
 
@@ -61,19 +58,6 @@ CALIBRATION_PROMPTS = 4
 
 SENTINEL_ROOM = 16
 """Tokens of a prompt beside the text: sentinels and the begin token."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """Where a model lies and what is known of it."""
-
-    name: str
-    directory: Path
-    """With ``config.json``, safetensors and a tokenizer."""
-    fim_family: str = ""
-    """Key of the FIM format; empty = by the tokenizer's tokens."""
-    quantized: Path | None = None
-    """Where its int8 copy is, or will be, kept."""
 
 
 Resolve = Callable[[str, ReportProgress, CancelToken], ModelFiles]
@@ -123,15 +107,7 @@ class TorchEngine:
         """Find, check and load a model; see ``CompletionEngine.load``."""
         self.unload()
         files = self._resolve(order.model, report, token)
-        report("Starting torch", None)
-        # Large pages for the weights: a step reads all of them, and with small pages much of it goes into looking them
-        # up. torch reads this once, at its first allocation.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-        # Imported here, on the thread that owns the model: the server has answered `initialize` long before.
-        import torch
-
         threads = order.threads or physical_cores()
-        torch.set_num_threads(threads)
         # The vocabulary takes a second or two, as does packing the weights: side by side on two cores.
         with ThreadPoolExecutor(1, "intract-vocabulary") as beside:
             loaded = self._load(order, files, threads, beside.submit(_read_words, files), report, token)
@@ -149,25 +125,21 @@ class TorchEngine:
         report: ReportProgress,
         token: CancelToken,
     ) -> _Loaded:
-        from intract_lsp.inference.device import choose_placement
+        # Imported here, on the thread that owns the model: the server has answered `initialize` long before.
         from intract_lsp.inference.kv_cache import PrefixCache
         from intract_lsp.inference.loading import load_network
 
-        placement = choose_placement(order.device, order.precision)
-        follows_load = placement.device.type == "cpu" and not order.threads
-        report(f"Loading {files.name}", None)
-        calibration = partial(_calibration, words)
-        found = load_network(files.name, files.directory, files.quantized, placement, calibration, report, token)
+        found = load_network(order, files, threads, partial(_calibration, words), report, token)
         read = words.result()
         tokenizer, fim, texts = read.tokenizer, read.fim, read.texts
         card = ModelCard(
             name=files.name,
             fim_format=fim.name,
-            device=placement.device.type,
+            device=found.device,
             precision=found.precision,
             parameters=found.parameters,
             threads=threads,
-            budget=placement.budget,
+            budget=found.budget,
             notes=(*((read.note,) if read.note else ()), *found.notes),
         )
         drafter = Drafter(
@@ -186,7 +158,7 @@ class TorchEngine:
             vocabulary=read.vocabulary,
             drafter=drafter,
             speculator=Speculator(drafter, tokenizer.decode, self._longest_draft),
-            threads=ThreadCount(threads) if follows_load else None,
+            threads=ThreadCount(threads) if found.device == "cpu" and not order.threads else None,
         )
 
     def generate(
@@ -240,10 +212,6 @@ class TorchEngine:
             loaded.cache.append(ids[start : start + AHEAD_STEP])
         return True
 
-    def settle(self) -> bool:
-        """Pack one of the weights; see ``CompletionEngine.settle``."""
-        return self._loaded is not None and self._loaded.network.settle()
-
     def forget(self) -> None:
         """Drop the KV cache and past answers."""
         if self._loaded is not None:
@@ -262,7 +230,7 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
     def _warm_up(self, loaded: _Loaded) -> None:
-        """Run one step of each shape, so that the first keystroke does not pay for torch's own set-up."""
+        """Run a pass, so that the first keystroke does not pay for a library's set-up, or for compiling the kernels."""
         ids = loaded.tokenizer.encode("def warm_up():\n")
         loaded.cache.append(ids)
         loaded.cache.append(ids[:1])
@@ -270,13 +238,13 @@ class TorchEngine:
 
     def _prefill(
         self, loaded: _Loaded, ids: tuple[int, ...], limits: Limits, token: CancelToken
-    ) -> tuple[Draft, Tensor] | Finish:
+    ) -> tuple[Draft, Logits] | Finish:
         """Compute ``ids`` piece by piece; with the last piece, where it is short, a draft of what follows.
 
         Returns the draft and the logits of the last id and of the draft, (1 + draft, vocabulary), or why there are
         none. What was computed stays in the cache: the next request goes on from there.
         """
-        outcome: tuple[Draft, Tensor] | Finish = Finish.CANCELLED
+        outcome: tuple[Draft, Logits] | Finish = Finish.CANCELLED
         for start in range(0, len(ids), PREFILL_STEP):
             if token.cancelled:
                 return Finish.CANCELLED
@@ -293,7 +261,7 @@ class TorchEngine:
         self,
         loaded: _Loaded,
         prompt: Prompt,
-        outcome: tuple[Draft, Tensor] | Finish,
+        outcome: tuple[Draft, Logits] | Finish,
         limits: Limits,
         token: CancelToken,
         on_text: Callable[[str], None],
@@ -331,11 +299,7 @@ def _follow_load(loaded: _Loaded) -> None:
     """Leave the cores alone that other programs have taken since the last step, and take back what they left."""
     if loaded.threads is None:
         return
-    import torch
-
-    wanted = loaded.threads.look()
-    if wanted != torch.get_num_threads():
-        torch.set_num_threads(wanted)
+    loaded.network.use_threads(loaded.threads.look())
 
 
 def _prompt(loaded: _Loaded, context: CompletionContext, shape: PromptShape, max_tokens: int) -> Prompt:

@@ -55,10 +55,6 @@ class TransformersNetwork:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def settle(self) -> bool:
-        """There is nothing to do."""
-        return False
-
     def begin(self) -> CachedSequence:
         """Return an empty sequence."""
         return CachedSequence()

@@ -7,11 +7,12 @@ and linears may have a ``.bias``, int8 linears have a ``.scale``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from intract_lsp.inference.shape import Shape
 
 LINEARS = ("qkv", "out", "up", "down")
 """A layer's matrices: query, key and value in one; gate and up in one where the feed-forward is gated."""
@@ -23,23 +24,6 @@ _FIXED_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 """Rotary embeddings whose frequencies do not depend on the sequence's length."""
 
 Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the tensors alone do not say about a decoder."""
-
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    epsilon: float
-    """Of the norms."""
-    gated: bool
-    """RMS norm and a SiLU-gated feed-forward; else layer norm and a plain GELU one."""
-    rope_scale: float
-    context_length: int
-    """Most positions that the model was made for."""
 
 
 def supported(config: Any) -> bool:

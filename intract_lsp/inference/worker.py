@@ -70,8 +70,6 @@ class InferenceWorker:
         self._inbox: deque[_Message] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._settled = True
-        """Whether the engine has nothing left to do while nobody waits."""
         self._idle_from = 0.0
         """When, on the monotonic clock, idle work may begin."""
         self._loading: CancelToken | None = None
@@ -207,17 +205,9 @@ class InferenceWorker:
         while True:
             with self._wake:
                 while (message := self._take()) is None and not self._stopping:
-                    idle_work = self._ahead is not None or not self._settled
-                    pause = self._idle_from - time.monotonic()
-                    if idle_work and pause <= 0:
-                        break
-                    self._wake.wait(pause if idle_work else None)
-                stopping = self._stopping
-            if stopping:
-                break
+                    self._wake.wait(None if self._ahead is None else self._idle_from - time.monotonic())
             if message is None:
-                self._settle()
-                continue
+                break
             if not message.future.set_running_or_notify_cancel():
                 continue
             if isinstance(message, _Prepare):
@@ -243,13 +233,6 @@ class InferenceWorker:
             self._ahead, self._preparing = None, message.token
         return message
 
-    def _settle(self) -> None:
-        try:
-            self._settled = not self._engine.settle()
-        except Exception:  # what was to make later answers faster must not end them
-            log.exception("settling failed")
-            self._settled = True
-
     def _load(self, message: _Load) -> None:
         self.card = None
         self._report(EngineStatus(EngineState.LOADING, message.order.model, "Loading the model"))
@@ -268,7 +251,6 @@ class InferenceWorker:
             )
         else:
             self.card = card
-            self._settled = False
             self._report(EngineStatus(EngineState.READY, card.name, " ".join(card.notes)))
             message.future.set_result(card)
         finally:

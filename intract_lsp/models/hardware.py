@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -47,6 +48,12 @@ def detect() -> Hardware:
         return Hardware(memory, memory * 2 // 3, "mps", cores)
     cuda = _cuda_memory()
     return Hardware(memory, cuda, "cuda" if cuda else "", cores)
+
+
+def has_gpu() -> bool:
+    """Return whether there is a GPU that torch may run a model on; as fast as ``detect``."""
+    # AMD's driver for computing makes torch's CUDA interface work, too.
+    return bool(detect().gpu_kind) or Path("/dev/kfd").exists()
 
 
 def default_model(hardware: Hardware) -> str:

@@ -46,8 +46,8 @@ from intract_lsp.completion.generation import CancelToken, Finish, Generation, L
 from intract_lsp.completion.stop import stop_rule
 from intract_lsp.errors import IntractError
 from intract_lsp.evaluation.items import Item
-from intract_lsp.inference.engine import CompletionEngine
-from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
+from intract_lsp.inference.engine import CompletionEngine, ModelFiles
+from intract_lsp.inference.torch_engine import TorchEngine
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import default_paths
 

@@ -21,14 +21,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 from rich.progress import track
 
 from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.completion.prompt import PromptSource, encode_text, render
 from intract_lsp.evaluation.items import Item, read_items
-from intract_lsp.inference.engine import LoadOrder
-from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
+from intract_lsp.inference.engine import LoadOrder, ModelFiles
+from intract_lsp.inference.torch_engine import TorchEngine
 from intract_lsp.models import fetch
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import default_paths
@@ -44,9 +44,11 @@ def scored(engine: TorchEngine, item: Item, budget: PromptBudget) -> tuple[float
     prompt = list(render(loaded.fim, source, budget, loaded.tokenizer).ids)
     middle = encode_text(item.truth_line + "\n", loaded.tokenizer)[:LONGEST_MIDDLE]
     loaded.cache.clear()
-    logits = loaded.cache.append([*prompt, *middle], last=len(middle) + 1)[:-1].float()
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(middle, device=logits.device), reduction="sum")
-    return float(loss), middle, logits.argmax(-1).tolist()
+    logits = loaded.cache.append([*prompt, *middle], last=len(middle) + 1)[:-1].astype(np.float64)
+    highest = logits.max(1, keepdims=True)
+    normalised = logits - highest - np.log(np.exp(logits - highest).sum(1, keepdims=True))
+    loss = -normalised[np.arange(len(middle)), middle].sum()
+    return float(loss), middle, logits.argmax(1).tolist()
 
 
 def run(items: Sequence[Item], model: str, precision: str, budget: PromptBudget) -> tuple[float, list[int], float]:

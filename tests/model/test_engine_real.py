@@ -13,8 +13,8 @@ from intract_lsp.app import build_app
 from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.request import CompletionRequest, TriggerKind
-from intract_lsp.inference.engine import LoadOrder
-from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
+from intract_lsp.inference.engine import LoadOrder, ModelFiles
+from intract_lsp.inference.torch_engine import TorchEngine
 from intract_lsp.models.store import InstalledModel
 from intract_lsp.paths import default_paths
 from intract_lsp.settings import SettingsStack

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -51,7 +50,6 @@ class FakeEngine:
     def __init__(self) -> None:
         self.steps: queue.Queue[Step] = queue.Queue()
         self.log: list[str] = []
-        self.unsettled = 0
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         self.log.append(f"load {order.model}")
@@ -82,15 +80,6 @@ class FakeEngine:
         self.steps.put(step)
         step.run()
         return not token.cancelled
-
-    def settle(self) -> bool:
-        if self.unsettled == 0:
-            return False
-        self.unsettled -= 1
-        step = Step("settle", CancelToken())
-        self.steps.put(step)
-        step.run()
-        return True
 
     def forget(self) -> None:
         self.log.append("forget")
@@ -490,42 +479,6 @@ def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
     ]
     assert all(future.cancelled() for future in late)
     stage.worker.stop(PATIENCE)
-
-
-def test_what_can_wait_is_done_while_nobody_waits(stage: Stage) -> None:
-    stage.engine.unsettled = 3
-    stage.loaded()
-    first = stage.engine.next("settle")
-    answer = stage.submit("x")
-    first.release()
-    stage.engine.next("generate").release()
-    assert answer.result(PATIENCE).text == "X"
-    assert stage.engine.unsettled == 2 or not stage.engine.steps.empty()
-    stage.engine.next("settle").release()
-    stage.engine.next("settle").release()
-    assert stage.answer("y").text == "Y"
-
-
-def test_settling_that_fails_is_logged_and_not_repeated(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    stage.engine.unsettled = 2
-    stage.loaded()
-    stage.engine.next("settle").release(RuntimeError("no memory"))
-    assert stage.answer("y").text == "Y"
-    assert stage.engine.unsettled == 1
-    assert "settling failed" in caplog.text
-
-
-def test_stop_while_settling(stage: Stage) -> None:
-    stage.engine.unsettled = 100
-    stage.loaded()
-    step = stage.engine.next("settle")
-    stopped = threading.Thread(target=stage.worker.stop)
-    stopped.start()
-    step.release()
-    while stopped.is_alive():
-        with contextlib.suppress(queue.Empty):
-            stage.engine.steps.get(timeout=0.01).release()
-    assert stage.engine.log[-1] == "unload"
 
 
 def test_stop_without_a_start() -> None:

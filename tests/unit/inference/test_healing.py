@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import byte_level, sentence_piece
@@ -29,10 +29,10 @@ def test_with_every_byte_any_text_is_spelled(extra: dict[int, bytes], text: str,
     tokens = {100 + byte: bytes([byte]) for byte in range(256)} | extra
     vocabulary = Vocabulary(tokens)
     assert vocabulary.spells(text.encode())
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     spelling, spelled = Spelling(vocabulary, text), b""
     while not spelling.done:
-        logits = torch.rand(356, generator=generator)
+        logits = generator.random(356, np.float32)
         expected = {id_ for id_, each in tokens.items() if each and _fits(each, text.encode()[len(spelled) :])}
         id_ = spelling.choose(logits)
         assert id_ == max(expected, key=lambda each: float(logits[each]))
@@ -42,7 +42,7 @@ def test_with_every_byte_any_text_is_spelled(extra: dict[int, bytes], text: str,
 
 def test_afterwards_every_token_may_follow() -> None:
     spelling = Spelling(Vocabulary({0: b"x", 1: b"xy", 2: b"z"}), "x")
-    likely = torch.tensor([1.0, 2.0, 3.0])
+    likely = np.array([1.0, 2.0, 3.0], np.float32)
     assert [spelling.choose(likely), spelling.choose(likely)] == [1, 2]
     assert Spelling(Vocabulary({}), "").done
 
@@ -60,8 +60,8 @@ TOKENIZERS = [TextTokenizer(byte_level()), TextTokenizer(sentence_piece("never")
 def test_what_is_spelled_decodes_to_the_text(tokenizer: TextTokenizer, text: str, seed: int) -> None:
     vocabulary = Vocabulary(tokenizer.token_bytes())
     spelling, ids = Spelling(vocabulary, text), list[int]()
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     while not spelling.done:
-        ids.append(spelling.choose(torch.rand(400, generator=generator)))
+        ids.append(spelling.choose(generator.random(400, np.float32)))
         assert text.startswith(tokenizer.decode(ids)) or tokenizer.decode(ids).startswith(text)
     assert tokenizer.decode(ids).startswith(text)

@@ -5,10 +5,11 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.drafting import Draft, Drafter
@@ -27,8 +28,7 @@ class Table:
     branching = True
 
     def __init__(self, seed: int, vocabulary: int = 4) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.table = torch.rand(vocabulary, vocabulary, vocabulary, generator=generator)
+        self.table = np.random.default_rng(seed).random((vocabulary, vocabulary, vocabulary), np.float32)
         self.held: list[int] = []
         """Of the one sequence there is."""
         self.steps = 0
@@ -36,6 +36,8 @@ class Table:
 
     def begin(self) -> Table:
         return self
+
+    def use_threads(self, count: int) -> None: ...
 
     @property
     def size_bytes(self) -> int:
@@ -46,14 +48,14 @@ class Table:
 
     def forward(
         self, sequence: Table, ids: Sequence[int], last: int = 1, parents: Sequence[int] | None = None
-    ) -> torch.Tensor:
+    ) -> NDArray[np.float32]:
         self.steps += 1
         start = len(self.held)
         self.held.extend(ids)
         self.longest = max(self.longest, len(self.held))
         before = [start + parent if parent >= 0 else start - 1 for parent in parents or range(-1, len(ids) - 1)]
         rows = [self.table[self.held[place] if place >= 0 else 0, id_] for place, id_ in zip(before, ids, strict=True)]
-        return torch.stack(rows)[-last:]
+        return np.stack(rows)[-last:]
 
     def cut(self, length: int) -> None:
         del self.held[length:]
@@ -214,7 +216,7 @@ def test_what_is_no_number_is_an_error_once_it_is_chosen_from(value: float, text
     broken = Table(seed=5)
     broken.table[tokens[2], tokens[3], 2 if value > 0 else slice(None)] = value
     if value != value:
-        broken.table[tokens[2], tokens[3]] = torch.rand(4).index_fill_(0, torch.tensor([2]), value)
+        broken.table[tokens[2], tokens[3]] = [0.3, 0.1, value, 0.7]
     cache = PrefixCache(broken, 0)
     logits = check(cache, prompt, Draft())
     found = []
@@ -233,7 +235,8 @@ def test_what_is_no_number_beside_the_path_is_no_matter() -> None:
     right = plain(Table(seed=5), prompt, 2)
     wrong = (right[0] + 1) % 4
     draft = Draft((wrong, right[0]), (-1, -1))
-    logits = check(cache, prompt, draft).index_fill(0, torch.tensor([1]), float("nan"))
+    logits = check(cache, prompt, draft)
+    logits[1] = np.nan
     tokens = greedy_tokens(cache, prompt, draft, logits, Spelling(Vocabulary(TEXTS), ""), Nothing(), 2)
     assert list(islice(tokens, 2)) == right
     assert network.held == [*prompt, right[0]]

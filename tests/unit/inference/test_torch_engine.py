@@ -22,13 +22,13 @@ from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import FORMATS, PromptSource, end_ids, render
 from intract_lsp.errors import ModelError
-from intract_lsp.inference import loading, torch_engine
+from intract_lsp.inference import loading, torch_engine, torch_loading
 from intract_lsp.inference.decoder import LeanDecoder
 from intract_lsp.inference.drafting import StepCost
-from intract_lsp.inference.engine import LoadOrder, ModelCard
+from intract_lsp.inference.engine import LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.healing import Vocabulary
 from intract_lsp.inference.tokenizer import load_tokenizer
-from intract_lsp.inference.torch_engine import ModelFiles, TorchEngine
+from intract_lsp.inference.torch_engine import TorchEngine
 
 BUDGET = PromptBudget(200, 60)
 ORDER = LoadOrder("tiny", device="cpu", precision="float32", threads=1)
@@ -245,7 +245,7 @@ def test_a_model_whose_output_is_no_number_fails_each_request(directory: Path) -
     load(engine)
     expected = generate(engine, "def f(").token_ids
     assert engine._loaded is not None
-    norm = engine._loaded.cache._network._norm.weight  # type: ignore[attr-defined]
+    norm = engine._loaded.cache._network._decoder._norm.weight  # type: ignore[attr-defined]
     whole = norm.clone()
     with torch.inference_mode():
         norm.fill_(torch.nan)
@@ -528,7 +528,7 @@ def test_too_little_memory_is_refused_before_loading(
     directory: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100 << 20))
-    monkeypatch.setattr(loading, "_load_model", lambda *given: pytest.fail("loaded all the same"))
+    monkeypatch.setattr(torch_loading, "_load_model", lambda *given: pytest.fail("loaded all the same"))
     with pytest.raises(ModelError, match=r"tiny needs 400 MiB on the cpu and 100 MiB are free: .*\.$"):
         load(engine_for(directory))
 
@@ -594,7 +594,7 @@ def test_int8_weights_are_kept_for_the_next_start(
     assert "Quantising tiny, once" in steps
     unkept, _ = start(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "_load_model", lambda *given: pytest.fail("the float weights were loaded"))
+        patch.setattr(torch_loading, "_load_model", lambda *given: pytest.fail("the float weights were loaded"))
         second, steps = start()
     assert not any("Quantising" in step for step in steps)
     assert first.token_ids == second.token_ids == unkept.token_ids
