@@ -372,13 +372,14 @@ def _softmax(scores: Floats) -> None:
     for index in range(len(scores)):
         order = max(order, _order(scores[index]))
     largest = float_of_bits(order ^ ((order >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-    total = np.float32(0.0)
+    # In float64 the sum is the same wherever among a tree's other branches the shares lie.
+    total = 0.0
     for index in range(len(scores)):
         # What is out of sight counts nothing at all.
         share = _exp(scores[index] - largest) if scores[index] > _LOWEST else np.float32(0.0)
         scores[index] = share
-        total += share
-    factor = np.float32(1.0) / total
+        total += np.float64(share)
+    factor = np.float32(1.0 / total)
     for index in range(len(scores)):
         scores[index] *= factor
 

@@ -177,8 +177,6 @@ def load(arguments: argparse.Namespace, speculate: bool) -> tuple[TorchEngine, i
     began = time.perf_counter()
     card = engine.load(order, lambda sentence, fraction: None, CancelToken())
     seconds = time.perf_counter() - began
-    while engine.settle():
-        continue
     return engine, card.threads, seconds
 
 

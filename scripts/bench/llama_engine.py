@@ -86,10 +86,6 @@ class LlamaEngine:
             decode_ms=(time.monotonic() - prefilled) * 1000,
         )
 
-    def settle(self) -> bool:
-        """There is nothing to do."""
-        return False
-
     def forget(self) -> None:
         """Drop the KV cache."""
         if self._llama is not None:
