@@ -61,6 +61,15 @@ ONLY_IN = {
     ),
     "numba": ({"inference.jit", "inference.kernels"}, set()),
     "llvmlite": ({"inference.jit"}, set()),
+    "lancedb": ({"index.store"}, set()),
+    "pyarrow": ({"index.store", "index.rows"}, set()),
+    "sqlite_utils": ({"state", "index.manifest"}, set()),
+    "watchdog": ({"index.watcher", "index.inotify"}, set()),
+    "detect_secrets": ({"index.secrets"}, set()),
+    "tree_sitter": (
+        {f"index.{name}" for name in ("grammars", "nodes", "outline", "parsed", "splitting", "signature")},
+        set(),
+    ),
     "tokenizers": ({"inference.tokenizer"}, {"models.convert", "models.gguf_tokenizer"}),
     "pydantic": ({"settings"}, set()),
     "click": ({"cli"}, set()),
@@ -74,7 +83,23 @@ COMPLETION_LIBRARY = {
 }
 """What the pure part may use: nothing that reads or writes files, sockets or processes."""
 
-SLOW = ("torch", "numba", "transformers", "tokenizers", "pygls", "lsprotocol", "pydantic", "numpy", "huggingface_hub")
+SLOW = (
+    "torch",
+    "numba",
+    "lancedb",
+    "pyarrow",
+    "tree_sitter",
+    "watchdog",
+    "detect_secrets",
+    "sqlite_utils",
+    "transformers",
+    "tokenizers",
+    "pygls",
+    "lsprotocol",
+    "pydantic",
+    "numpy",
+    "huggingface_hub",
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""Keep what LanceDB's threads allocate from piling up in the process.
+
+glibc gives each thread an arena of its own and hardly ever returns what was freed in one. LanceDB starts a dozen
+threads: after ten compactions of 50,000 rows they held 150 MB that nobody used, and with two arenas none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of glibc's ``malloc.h``."""
+
+
+def share_arenas() -> None:
+    """Have threads that start from now on share two arenas. It holds for the whole process; only glibc has it."""
+    call = _glibc("mallopt")
+    if call is not None:
+        call(_ARENA_MAX, 2)
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system. Takes some milliseconds; only glibc has it."""
+    call = _glibc("malloc_trim")
+    if call is not None:
+        call(0)
+
+
+def _glibc(name: str) -> Any:
+    """Return a function of the C library, if it is one that has it."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
