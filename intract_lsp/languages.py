@@ -8,13 +8,19 @@ from types import MappingProxyType
 _BY_SUFFIX = MappingProxyType(
     {
         ".c": "c",
+        ".bash": "shellscript",
         ".cc": "cpp",
+        ".cjs": "javascript",
         ".cpp": "cpp",
         ".cs": "csharp",
         ".css": "css",
+        ".cts": "typescript",
+        ".cxx": "cpp",
         ".go": "go",
         ".h": "c",
+        ".hh": "cpp",
         ".hpp": "cpp",
+        ".hxx": "cpp",
         ".html": "html",
         ".java": "java",
         ".js": "javascript",
@@ -24,11 +30,14 @@ _BY_SUFFIX = MappingProxyType(
         ".lua": "lua",
         ".md": "markdown",
         ".mjs": "javascript",
+        ".mts": "typescript",
         ".php": "php",
         ".py": "python",
         ".pyi": "python",
+        ".rake": "ruby",
         ".rb": "ruby",
         ".rs": "rust",
+        ".rst": "restructuredtext",
         ".scala": "scala",
         ".sh": "shellscript",
         ".sql": "sql",
@@ -38,6 +47,7 @@ _BY_SUFFIX = MappingProxyType(
         ".tsx": "typescriptreact",
         ".yaml": "yaml",
         ".yml": "yaml",
+        ".zsh": "shellscript",
     }
 )
 _BY_NAME = MappingProxyType({"dockerfile": "dockerfile", "makefile": "makefile"})

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import re
+from fnmatch import translate
 from pathlib import PurePosixPath
 
 PATTERNS = (
-    ".env",
-    ".env.*",
-    "*.env",
-    ".envrc",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.keystore",
-    "*.jks",
-    "*.kdbx",
-    "*.asc",
-    "*.gpg",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    ".netrc",
-    "_netrc",
-    ".pgpass",
-    ".htpasswd",
-    ".npmrc",
-    ".pypirc",
-    ".git-credentials",
-    ".dockercfg",
-    "credentials",
-    "credentials.*",
-    "secret.*",
-    "secrets.*",
-    "*.tfvars",
-    "*.tfstate",
+    *(".env*", "*.env", "*.env.*", ".envrc*"),
+    *("*.pem", "*.key", "*.p8", "*.p12", "*.pfx", "*.ppk", "*.keystore", "*.jks", "*.kdbx", "*.asc", "*.gpg", "*.ovpn"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
+    *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".htpasswd", ".npmrc", ".pypirc", ".git-credentials", ".vault*"),
+    *(".dockercfg", ".s3cfg", ".boto", "kubeconfig", "*.kubeconfig", "aws_credentials"),
+    *("credentials", "credentials.*", "*credential*.json", "client_secret*", "*service*account*.json"),
+    *("*adminsdk*.json", "token.json", "auth.json", "wallet.json", "password*.txt"),
+    *("secret.*", "secrets.*", "secret-keys.*"),
+    *("*.tfvars", "*.tfvars.*", "*.tfstate", "*.tfstate.*"),
 )
-"""Names of files, lower case, as Continue's deny list has them (continuedev/continue, core/indexing/ignore.ts)."""
+"""Names of files, lower case: Continue's deny list (continuedev/continue, core/indexing/ignore.ts) and what tools of
+the last years keep keys in."""
 
-DIRECTORIES = frozenset({".aws", ".ssh", ".gnupg", ".kube", ".azure", "secrets", ".secrets"})
+DIRECTORIES = frozenset({".aws", ".ssh", ".gnupg", ".kube", ".azure", ".docker", "secrets", ".secrets"})
 """Whatever lies below one of these is taken for a secret."""
 
 EXAMPLES = (".env.example", ".env.sample", ".env.template", "*.example", "*.sample")
@@ -50,10 +30,14 @@ CODE = frozenset({".py", ".js", ".ts", ".tsx", ".jsx", ".go", ".rs", ".java", ".
 """A module called ``secrets.py`` is code about secrets."""
 
 
+_SECRET = re.compile("|".join(map(translate, PATTERNS)))
+_EXAMPLE = re.compile("|".join(map(translate, EXAMPLES)))
+
+
 def holds_secrets(path: str) -> bool:
     """Return whether a path inside the workspace (or a bare name) is one that secrets are kept in."""
     parts = PurePosixPath(path.lower())
     name = parts.name
-    if parts.suffix in CODE or any(fnmatchcase(name, pattern) for pattern in EXAMPLES):
+    if parts.suffix in CODE or _EXAMPLE.fullmatch(name):
         return False
-    return not DIRECTORIES.isdisjoint(parts.parts[:-1]) or any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+    return not DIRECTORIES.isdisjoint(parts.parts[:-1]) or _SECRET.fullmatch(name) is not None
