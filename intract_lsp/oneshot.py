@@ -13,7 +13,7 @@ from typing import Any
 from intract_lsp.app import App
 from intract_lsp.completion.request import CompletionRequest, CompletionResult
 from intract_lsp.console import Reporter
-from intract_lsp.evaluation.items import read_items
+from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.evaluation.run import evaluate
 from intract_lsp.evaluation.summary import format_summary, summarise
 from intract_lsp.inference.engine import EngineState, EngineStatus, ModelCard
@@ -30,6 +30,10 @@ def evaluate_file(
 ) -> tuple[str, dict[str, Any]]:
     """Score a file of items and return a table for people and the summary for programs."""
     chosen = read_items(items, limit)
+
+    async def folder(item: Item) -> Path | None:
+        return workspace
+
     with _loaded(app, reporter) as card, reporter:
         began = time.monotonic()
         outcomes = asyncio.run(
@@ -38,7 +42,7 @@ def evaluate_file(
                 app.service.complete,
                 clear_suggestions=app.service.clear_cache,
                 clear_kv=app.worker.forget,
-                workspace=workspace,
+                workspace=folder,
                 out=out,
                 progress=lambda done, total: reporter(f"Evaluating {total} items", done / total),
             )

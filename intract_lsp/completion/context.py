@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from intract_lsp.completion.generation import Chunk
 from intract_lsp.completion.request import CompletionRequest, RejectReason, TriggerKind
 
 _CLOSERS = re.compile(r"""[\s)\]}>"'`]*[;,:]?[\s{]*""")
@@ -63,8 +64,9 @@ class CompletionContext:
     language_id: str
     extent: Extent
     path: str = ""
-    repository: str = ""
     tab_size: int = 0
+    chunks: tuple[Chunk, ...] = ()
+    """Of other files, to stand before the prefix."""
 
     @cached_property
     def line_prefix(self) -> str:
@@ -125,7 +127,6 @@ def build_context(request: CompletionRequest, multi_line: str = "auto") -> Compl
         language_id=request.language_id,
         extent=extent,
         path=request.path,
-        repository=request.repository,
         tab_size=request.tab_size,
     )
 
@@ -175,6 +176,11 @@ def _last_non_blank_line(prefix: str) -> str | None:
     return _last_line(tail) if tail else None
 
 
+def comment_mark(language_id: str) -> str:
+    """Return what begins a comment that ends with its line."""
+    return "#" if language_id in _HASH_COMMENT else "--" if language_id in _DASH_COMMENT else "//"
+
+
 def _is_comment(stripped_line: str, language_id: str) -> bool:
     if language_id in _HASH_COMMENT:
         return stripped_line.startswith("#")
@@ -184,8 +190,7 @@ def _is_comment(stripped_line: str, language_id: str) -> bool:
 
 
 def _strip_trailing_comment(line: str, language_id: str) -> str:
-    mark = "#" if language_id in _HASH_COMMENT else "--" if language_id in _DASH_COMMENT else "//"
-    index = line.find(" " + mark)
+    index = line.find(" " + comment_mark(language_id))
     return (line[:index] if index >= 0 else line).rstrip()
 
 

@@ -40,11 +40,24 @@ class Finish(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of another file to show the model before the current one."""
+
+    path: str
+    """Inside the workspace, with ``/``."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptBudget:
-    """Tokens of text to show the model on either side of the cursor (sentinels not counted)."""
+    """Tokens of text to show the model (sentinels not counted)."""
 
     prefix: int
+    """Before the cursor."""
     suffix: int
+    """Behind it."""
+    context: int = 0
+    """Of other files, with their paths."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Protocol
 
 from intract_lsp.completion.anchor import Anchored, split
-from intract_lsp.completion.generation import PromptBudget
+from intract_lsp.completion.generation import Chunk, PromptBudget
 
 CHARACTERS_PER_TOKEN = 8
 """More than code spends on a token, so that this many characters times the budget always hold the budget's tokens."""
@@ -56,12 +56,8 @@ class FimFormat:
     middle: str = ""
     begin: str = ""
     """Token at the very start, where the family was trained with one."""
-    repository: str = ""
-    """Sentinel before the repository's name, where the family has a repo-level format."""
     file: str = ""
-    """Sentinel before each file of a repo-level prompt."""
-    path_inside_prefix: bool = False
-    """The current file's path stands behind the prefix sentinel (StarCoder2), not before it."""
+    """Sentinel before each file of a repo-level prompt, which tells families apart and ends an answer."""
     ends: tuple[str, ...] = ()
     """Further tokens that end a generation, besides the sentinels above and the tokenizer's own end token."""
 
@@ -82,9 +78,8 @@ FORMATS: dict[str, FimFormat] = {
             prefix="<|fim_prefix|>",
             suffix="<|fim_suffix|>",
             middle="<|fim_middle|>",
-            repository="<|repo_name|>",
             file="<|file_sep|>",
-            ends=("<|fim_pad|>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"),
+            ends=("<|repo_name|>", "<|fim_pad|>", "<|endoftext|>", "<|im_end|>", "<|im_start|>"),
         ),
         FimFormat(
             "deepseek-coder",
@@ -101,10 +96,8 @@ FORMATS: dict[str, FimFormat] = {
             prefix="<fim_prefix>",
             suffix="<fim_suffix>",
             middle="<fim_middle>",
-            repository="<repo_name>",
             file="<file_sep>",
-            path_inside_prefix=True,
-            ends=("<|endoftext|>", "<fim_pad>"),
+            ends=("<repo_name>", "<|endoftext|>", "<fim_pad>"),
         ),
         FimFormat(
             "codellama",
@@ -151,23 +144,15 @@ _DETECTION_ORDER = ("deepseek-coder", "codellama", "codestral", "codegemma", "qw
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of another file to show the model before the current one."""
-
-    path: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class PromptSource:
     """The text that a prompt is made of."""
 
     prefix: str
     suffix: str
-    path: str = ""
-    repository: str = ""
+    comment: str = "#"
+    """What begins a comment in the current file's language."""
     chunks: tuple[Chunk, ...] = ()
-    """In the order in which they stand before the current file: most stable first, so that their KV stays."""
+    """In the order in which they stand before the current file's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +193,7 @@ def resolve_format(family: str, tokenizer: PromptTokenizer) -> tuple[FimFormat, 
 
 def end_ids(fim: FimFormat, tokenizer: PromptTokenizer) -> frozenset[int]:
     """Return the ids that end a generation: the format's end tokens and every sentinel, none of which is text."""
-    tokens = (*fim.sentinels, *fim.ends, fim.repository, fim.file, fim.begin)
+    tokens = (*fim.sentinels, *fim.ends, fim.file, fim.begin)
     ids = (tokenizer.token_id(token) for token in tokens if token)
     return frozenset(id_ for id_ in ids if id_ is not None)
 
@@ -217,6 +202,10 @@ def render(
     fim: FimFormat, source: PromptSource, budget: PromptBudget, tokenizer: PromptTokenizer, *, anchored: bool = False
 ) -> Prompt:
     """Render a prompt whose text on either side of the cursor fits the budget.
+
+    Chunks of other files stand before the prefix, each below its path as a comment: in a format that families were
+    trained with for whole repositories, small models copy the chunks' style less and complete worse (measured on
+    commit replay). A chunk that is too long for what is left of their budget is left out.
 
     What one side leaves of its budget goes to the other. The prefix is cut at a line start that moves only every few
     lines while the user types on (see ``_prefix_start``), so that the KV cache of the earlier lines stays usable.
@@ -243,12 +232,10 @@ def render(
     # A prefix cut at a line's start may have more tokens than the piece of it that was counted.
     suffix_budget = min(suffix_budget, budget.prefix + budget.suffix - len(prefix_ids))
     suffix, suffix_ids = _fit_suffix(source.suffix, suffix_budget, tokenizer)
-    lead = _lead(fim, source, tokenizer)
-    opening = _control(fim.prefix, tokenizer)
-    if fim.path_inside_prefix and source.chunks and source.path:
-        opening = [*opening, *encode_text(f"{source.path}\n", tokenizer)]
+    lead = _control(fim.begin, tokenizer)
+    opening = [*_control(fim.prefix, tokenizer), *_fit_chunks(source, budget.context, tokenizer)]
     if fim.order is Order.LEFT_TO_RIGHT:
-        ids = [*lead, *prefix_ids]
+        ids = [*lead, *opening, *prefix_ids]
     elif fim.order is Order.SPM:
         ids = [*lead, *_control(fim.suffix, tokenizer), *suffix_ids, *opening, *prefix_ids]
     else:
@@ -294,22 +281,14 @@ def neutral_pieces(text: str, control_tokens: frozenset[str]) -> list[str]:
     return [piece for piece in pieces if piece]
 
 
-def _lead(fim: FimFormat, source: PromptSource, tokenizer: PromptTokenizer) -> list[int]:
-    """Return what stands before the current file: the begin token and the chunks of other files."""
-    ids = _control(fim.begin, tokenizer)
-    if not source.chunks:
-        return ids
-    if not (fim.file and tokenizer.token_id(fim.file) is not None):
-        files = "".join(f"# {chunk.path}\n{chunk.text.rstrip()}\n\n" for chunk in source.chunks)
-        return [*ids, *encode_text(files, tokenizer)]
-    if fim.repository and source.repository:
-        ids = [*ids, *_control(fim.repository, tokenizer), *encode_text(f"{source.repository}\n", tokenizer)]
+def _fit_chunks(source: PromptSource, budget: int, tokenizer: PromptTokenizer) -> list[int]:
+    """Return the ids of the chunks that fit ``budget`` tokens, each with its path."""
+    ids: list[int] = []
     for chunk in source.chunks:
-        text = f"{chunk.path}\n{chunk.text.rstrip()}\n"
-        ids = [*ids, *_control(fim.file, tokenizer), *encode_text(text, tokenizer)]
-    ids = [*ids, *_control(fim.file, tokenizer)]
-    if source.path and not fim.path_inside_prefix:
-        ids = [*ids, *encode_text(f"{source.path}\n", tokenizer)]
+        text = f"{source.comment} {chunk.path}\n{_plain_lines(chunk.text).rstrip()}\n\n"
+        found = encode_text(text, tokenizer)
+        if len(ids) + len(found) <= budget:
+            ids += found
     return ids
 
 

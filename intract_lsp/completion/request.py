@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from intract_lsp.completion.generation import Chunk
+
 
 class TriggerKind(Enum):
     """How the request came about."""
@@ -145,6 +147,20 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A piece of another file, with why it was chosen."""
+
+    chunk: Chunk
+    start_line: int
+    """Of the piece, from 0."""
+    sources: tuple[str, ...]
+    """What proposed it, the one that ranked it best first."""
+    score: float
+    tokens: int
+    """What it costs in the prompt, estimated."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionResult:
     """The answer to one request: a suggestion, or the reason why there is none (never both, never neither)."""
 
@@ -152,6 +168,8 @@ class CompletionResult:
     reject_reason: RejectReason | None
     timings: Timings = field(default_factory=Timings)
     model: str = ""
+    pieces: tuple[Retrieved, ...] = ()
+    """Of other files, that the prompt held; none where no model was asked."""
 
     def __post_init__(self) -> None:
         if (self.suggestion is None) == (self.reject_reason is None):

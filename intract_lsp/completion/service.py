@@ -30,11 +30,13 @@ from intract_lsp.completion.request import (
     CompletionRequest,
     CompletionResult,
     RejectReason,
+    Retrieved,
     Source,
     Suggestion,
     Timings,
     TriggerKind,
 )
+from intract_lsp.completion.retrieval import PATIENT_DEADLINE, LineContexts, Retriever
 from intract_lsp.completion.secret_files import holds_secrets
 from intract_lsp.completion.stop import stop_rule
 
@@ -50,6 +52,10 @@ class Generator(Protocol):
     @property
     def model_key(self) -> str:
         """What identifies the loaded model (and adapter); empty while there is none."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Room in a prompt for pieces of other files, by the device."""
 
     def unavailable(self) -> RejectReason | None:
         """Return why no text can be had at present, or ``None``."""
@@ -85,6 +91,14 @@ class Policy:
     """Seconds, or ``None`` to adapt to the typing."""
     work_ahead: bool = True
     """Prepare the prompt that is likely to be asked for next."""
+    retrieval: bool = True
+    """Show the model pieces of other files."""
+    unretrieved_languages: frozenset[str] = frozenset()
+    """Languages whose prompts hold the current file alone."""
+    context_tokens: int = 0
+    """Room for them; 0 means the model's own for its device."""
+    retrieval_deadline: float = 0.03
+    """Seconds that finding them may hold up a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +122,9 @@ class _Flight:
     token: CancelToken
     future: asyncio.Future[Generation]
     launched: float
+    pieces: tuple[Retrieved, ...] = ()
+    """Of other files, that the prompt holds."""
+    retrieve_ms: float = 0.0
     text: str = ""
     cleaned: str | RejectReason = RejectReason.EMPTY
     """What the filters before the cache left of the text, once it has landed."""
@@ -144,6 +161,10 @@ class _Ticket:
     superseded: bool = False
 
 
+_Filled = tuple[CompletionContext, tuple[Retrieved, ...], float]
+"""A context with its pieces of other files, these with why, and the milliseconds that finding them took."""
+
+
 class CompletionService:
     """Answers completion requests; of one document only the newest is pursued."""
 
@@ -154,14 +175,17 @@ class CompletionService:
         policy: Policy,
         clock: Callable[[], float] = time.monotonic,
         may_work_ahead: Callable[[], bool] = lambda: True,
+        retriever: Retriever | None = None,
     ) -> None:
         """``may_work_ahead`` says whether the machine has power to spare, at once and each time."""
+        self.contexts = None if retriever is None else LineContexts(retriever, clock)
         self._generator = generator
         self._cache = cache
         self._clock = clock
         self._may_work_ahead = may_work_ahead
         self._ahead: tuple[str, CompletionContext] | None = None
         """The model and the context of what is prepared, or was since the last generation."""
+        self._preparations: set[asyncio.Task[None]] = set()
         self._tickets: dict[str, _Ticket] = {}
         self._flights: dict[str, _Flight] = {}
         self.policy = policy
@@ -213,6 +237,8 @@ class CompletionService:
 
     def forget(self, uri: str) -> None:
         """Stop what is under way for a document that was closed."""
+        if self.contexts is not None:
+            self.contexts.forget(uri)
         ticket = self._tickets.get(uri)
         if ticket is not None:
             ticket.superseded = True
@@ -232,6 +258,8 @@ class CompletionService:
     def clear_cache(self) -> None:
         """Forget all past suggestions."""
         self._cache.clear()
+        if self.contexts is not None:
+            self.contexts.clear()
         self._ahead = None
 
     async def _answer(self, request: CompletionRequest, started: float) -> CompletionResult:
@@ -264,8 +292,10 @@ class CompletionService:
                     return result
         if automatic:
             wait = policy.debounce if policy.debounce is not None else self.debounce.wait(context.line_prefix)
-            await asyncio.sleep(wait)
-        flight = self._launch(request.uri, scope, context, started)
+            filled, _ = await asyncio.gather(self._fill(request, context), asyncio.sleep(wait))
+        else:
+            filled = await self._fill(request, context)
+        flight = self._launch(request.uri, scope, filled, started)
         result = await self._ride(flight, "", context, started)
         assert result is not None, "a flight cannot diverge from the context it was launched with"
         return result
@@ -303,6 +333,15 @@ class CompletionService:
         if self._cache.get(self._scope(request.uri), context.prefix, context.suffix) is not None:
             return
         self._ahead = self._generator.model_key, context
+        task = asyncio.ensure_future(self._prepare_filled(request, context))
+        self._preparations.add(task)
+        task.add_done_callback(self._preparations.discard)
+
+    async def _prepare_filled(self, request: CompletionRequest, context: CompletionContext) -> None:
+        filled, _, _ = await self._fill(request, context, PATIENT_DEADLINE)
+        # A request that came meanwhile says better what will be asked for next.
+        if self._ahead != (self._generator.model_key, context):
+            return
         loop = asyncio.get_running_loop()
 
         def ended(future: Future[bool]) -> None:
@@ -310,16 +349,30 @@ class CompletionService:
                 with contextlib.suppress(RuntimeError):  # the loop may have closed meanwhile
                     loop.call_soon_threadsafe(self._count_prepared)
 
-        self._generator.prepare(context, policy.shape).add_done_callback(ended)
+        self._generator.prepare(filled, self.policy.shape).add_done_callback(ended)
 
     def _count_prepared(self) -> None:
         self.prepared += 1
 
-    def _launch(self, uri: str, scope: str, context: CompletionContext, started: float) -> _Flight:
+    async def _fill(
+        self, request: CompletionRequest, context: CompletionContext, deadline: float | None = None
+    ) -> _Filled:
+        """Add pieces of other files to a context, as the settings say."""
         policy = self.policy
+        if self.contexts is None or not policy.retrieval or request.language_id in policy.unretrieved_languages:
+            return context, (), 0.0
+        tokens = policy.context_tokens or self._generator.context_tokens
+        wait = policy.retrieval_deadline if deadline is None else deadline
+        return await self.contexts.fill(request, context, tokens, wait)
+
+    def _launch(self, uri: str, scope: str, filled: _Filled, started: float) -> _Flight:
+        policy = self.policy
+        context, pieces, retrieve_ms = filled
+        if self.contexts is not None:
+            self.contexts.used(uri, pieces)
         loop = asyncio.get_running_loop()
         token = CancelToken()
-        flight = _Flight(context, scope, token, loop.create_future(), self._clock())
+        flight = _Flight(context, scope, token, loop.create_future(), self._clock(), pieces, retrieve_ms)
         limits = Limits(
             max_tokens=policy.max_block_tokens if context.extent is Extent.BLOCK else policy.max_line_tokens,
             deadline=started + policy.deadline,
@@ -380,11 +433,15 @@ class CompletionService:
         timings = _timings(generation, flight, started)
         cleaned = flight.cleaned
         if isinstance(cleaned, RejectReason):
-            return CompletionResult(None, cleaned, timings)
-        if not cleaned.startswith(typed) or len(cleaned) == len(typed):
-            return None if typed else CompletionResult(None, RejectReason.EMPTY, timings)
-        source = Source.IN_FLIGHT if typed else Source.MODEL
-        return self._polish(cleaned[len(typed) :], context, source, timings)
+            result = CompletionResult(None, cleaned, timings)
+        elif not cleaned.startswith(typed) or len(cleaned) == len(typed):
+            if typed:
+                return None
+            result = CompletionResult(None, RejectReason.EMPTY, timings)
+        else:
+            source = Source.IN_FLIGHT if typed else Source.MODEL
+            result = self._polish(cleaned[len(typed) :], context, source, timings)
+        return replace(result, pieces=flight.pieces)
 
     def _polish(self, text: str, context: CompletionContext, source: Source, timings: Timings) -> CompletionResult:
         """Apply the filters that run on each use, and say how long all of them took."""
@@ -431,7 +488,8 @@ def _timings(generation: Generation, flight: _Flight, started: float) -> Timings
     """Stages as the engine measured them; the queue is all that the request waited before, the debounce included."""
     queue = generation.queue_ms + (flight.launched - started) * 1000
     return Timings(
-        queue=max(0.0, queue),
+        queue=max(0.0, queue - flight.retrieve_ms),
+        retrieve=flight.retrieve_ms,
         tokenize=generation.tokenize_ms,
         prefill=generation.prefill_ms,
         decode=generation.decode_ms,

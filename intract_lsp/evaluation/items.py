@@ -31,7 +31,9 @@ class Item:
     set: str
     """Which collection the item is from."""
     repository: str = ""
-    """The repository's name without its owner; empty where unknown."""
+    """``owner/name``; empty where unknown."""
+    parent: str = ""
+    """The commit before the one that the item is from; empty where unknown."""
     trigger: str = ""
     """Where on its line the cursor stands, such as ``newline`` or ``midline``; empty where unknown."""
     crossfile: bool | None = None
@@ -101,7 +103,8 @@ def _parse(line: str, where: str, default_set: str) -> Item:
         truth_line=truth_line,
         truth_block=truth_block,
         set=_text(row, "set", where) if "set" in row else "commit-replay" if "commit" in row else default_set,
-        repository=_text(row, "repo", where).rpartition("/")[2] if "repo" in row else "",
+        repository=_text(row, "repo", where) if "repo" in row else "",
+        parent=_text(row, "parent", where) if "parent" in row else "",
         trigger=_text(row, "trigger", where) if "trigger" in row else "",
         crossfile=_flag(row, "crossfile", where),
         pure_insertion=_flag(row, "pure_insertion", where),

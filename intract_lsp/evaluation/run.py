@@ -70,14 +70,15 @@ async def evaluate(
     *,
     clear_suggestions: Callable[[], object],
     clear_kv: Callable[[], object],
-    workspace: Path | None = None,
+    workspace: Callable[[Item], Awaitable[Path | None]],
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
     """Ask for every item, cold then warm, and score the cold answers.
 
     ``clear_suggestions`` empties the service's cache and ``clear_kv`` the engine's; each need only take effect before a
-    request made after it. ``workspace`` is the folder that the items' paths are in; without it they stand on their own.
+    request made after it. ``workspace`` makes ready and returns the folder that an item's path is in, or ``None``: then
+    the item stands on its own.
     ``out`` gets one JSON line an item as soon as it is answered. ``progress`` is called with the items done and their
     number. Raises ``IntractError`` where ``out`` cannot be written, or where there is no model: its zeros would look
     like results.
@@ -86,7 +87,7 @@ async def evaluate(
     with ExitStack() as stack:
         file = stack.enter_context(_create(out)) if out else None
         for number, item in enumerate(items, start=1):
-            outcome = await _ask(item, number, complete, clear_suggestions, clear_kv, workspace)
+            outcome = await _ask(item, number, complete, clear_suggestions, clear_kv, await workspace(item))
             outcomes.append(outcome)
             if file is not None:
                 print(json.dumps(outcome.row()), file=file, flush=True)
@@ -132,7 +133,6 @@ def _request(item: Item, number: int, workspace: Path | None) -> CompletionReque
         suffix=item.suffix,
         trigger=TriggerKind.INVOKED,
         path=item.path,
-        repository=workspace.absolute().name if workspace else item.repository,
     )
 
 

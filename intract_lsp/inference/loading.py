@@ -33,8 +33,8 @@ WORKING_MEMORY = 400 << 20
 INT8_BYTES = 1.1
 """Of memory for each weight of an int8 model: all matrices, and of the embedding only what is looked up."""
 
-CPU_BUDGET = PromptBudget(512, 128)
-GPU_BUDGET = PromptBudget(2048, 512)
+CPU_BUDGET = PromptBudget(512, 128, 256)
+GPU_BUDGET = PromptBudget(2048, 512, 1024)
 
 
 @dataclass(frozen=True, slots=True)

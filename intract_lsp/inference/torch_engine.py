@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intract_lsp.completion.context import CompletionContext
+from intract_lsp.completion.context import CompletionContext, comment_mark
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import (
     FimFormat,
@@ -304,7 +304,7 @@ def _follow_load(loaded: _Loaded) -> None:
 
 def _prompt(loaded: _Loaded, context: CompletionContext, shape: PromptShape, max_tokens: int) -> Prompt:
     """Render the prompt of a context, with room for an answer of ``max_tokens``."""
-    source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
+    source = PromptSource(context.prefix, context.suffix, comment_mark(context.language_id), context.chunks)
     budget = _fit_budget(shape.budget, loaded, max_tokens)
     prompt = render(loaded.fim, source, budget, loaded.tokenizer, anchored=not shape.exact)
     if not loaded.vocabulary.spells(prompt.heal.encode()):
@@ -315,15 +315,16 @@ def _prompt(loaded: _Loaded, context: CompletionContext, shape: PromptShape, max
 def _fit_budget(asked: PromptBudget | None, loaded: _Loaded, max_tokens: int) -> PromptBudget:
     """Return the budget asked for, zeros meaning the default, cut in proportion to what the model takes."""
     default = loaded.card.budget
-    prefix, suffix = (asked.prefix or default.prefix, asked.suffix or default.suffix) if asked else astuple(default)
-    room = max(2, loaded.context_length - max_tokens - SENTINEL_ROOM)
-    wanted = PromptBudget(prefix, suffix)
-    if prefix + suffix + typed_room(wanted) <= room:
+    wanted = default
+    if asked is not None:
+        pairs = zip(astuple(asked), astuple(default), strict=True)
+        wanted = PromptBudget(*(own or usual for own, usual in pairs))
+    room = max(3, loaded.context_length - max_tokens - SENTINEL_ROOM)
+    total = sum(astuple(wanted))
+    if total + typed_room(wanted) <= room:
         return wanted
     # What is typed on the line comes on top: a quarter at most.
-    room = room * 4 // 5
-    kept = room * prefix // (prefix + suffix)
-    return PromptBudget(kept, room - kept)
+    return PromptBudget(*(room * 4 // 5 * part // total for part in astuple(wanted)))
 
 
 def _read_words(files: ModelFiles) -> _Words:

@@ -95,6 +95,11 @@ class InferenceWorker:
         card = self.card
         return f"{card.name}@{card.precision}" if card else ""
 
+    @property
+    def context_tokens(self) -> int:
+        """Room for pieces of other files in the loaded model's prompts."""
+        return self.card.budget.context if self.card else 0
+
     def unavailable(self) -> RejectReason | None:
         """Return why no text can be had at present, or ``None``."""
         if self.card is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import llama_cpp
 
-from intract_lsp.completion.context import CompletionContext
+from intract_lsp.completion.context import CompletionContext, comment_mark
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import PromptSource, end_ids, render, resolve_format
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
@@ -52,7 +52,7 @@ class LlamaEngine:
         """Decode greedily from the ids that our engine sees for an exact shape, with the same rules for stopping."""
         assert self._llama is not None
         began = time.monotonic()
-        source = PromptSource(context.prefix, context.suffix, context.path, context.repository)
+        source = PromptSource(context.prefix, context.suffix, comment_mark(context.language_id), context.chunks)
         prompt = render(self._format, source, shape.budget or self._budget, self._tokenizer)
         tokenized = prefilled = time.monotonic()
         ids: list[int] = []

@@ -28,7 +28,6 @@ class Run:
     """One generation as the tests see it."""
 
     path: str
-    repository: str
     steps: int = 0
     finish: str = ""
 
@@ -75,7 +74,7 @@ class WatchedEngine(EchoEngine):
         token: CancelToken,
         on_text: Callable[[str], None],
     ) -> Generation:
-        run = Run(context.path, context.repository)
+        run = Run(context.path)
         self.runs.append(run)
         if self._prints:
             print("a library talks on stdout", flush=True)

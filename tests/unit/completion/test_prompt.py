@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -58,7 +59,7 @@ class Characters:
 
 
 def tokens_of(fim: FimFormat) -> list[str]:
-    tokens = (*fim.sentinels, *fim.ends, fim.begin, fim.repository, fim.file)
+    tokens = (*fim.sentinels, *fim.ends, fim.begin, fim.file)
     return [token for token in tokens if token]
 
 
@@ -67,11 +68,9 @@ def tokenizer_of(fim: FimFormat) -> Characters:
 
 
 EVERY_TOKEN = sorted({token for fim in FORMATS.values() for token in tokens_of(fim)})
-AMPLE = PromptBudget(1000, 1000)
-FILE = PromptSource("a = 1\nb", "\nc", path="src/m.py", repository="repo")
-WITH_CHUNKS = PromptSource(
-    "a = 1\nb", "\nc", path="src/m.py", repository="repo", chunks=(Chunk("x.py", "X\n\n"), Chunk("y.py", "Y"))
-)
+AMPLE = PromptBudget(1000, 1000, 1000)
+FILE = PromptSource("a = 1\nb", "\nc")
+WITH_CHUNKS = PromptSource("a = 1\nb", "\nc", "//", (Chunk("x.py", "X\n\n"), Chunk("y.py", "Y")))
 
 FILE_LEVEL = {
     "qwen2.5-coder": "⟦<|fim_prefix|>⟧a = 1\nb⟦<|fim_suffix|>⟧\nc⟦<|fim_middle|>⟧",
@@ -84,20 +83,7 @@ FILE_LEVEL = {
     "none": "a = 1\nb",
 }
 
-COMMENTED = "# x.py\nX\n\n# y.py\nY\n\n"
-REPOSITORY_LEVEL = {
-    "qwen2.5-coder": "⟦<|repo_name|>⟧repo\n⟦<|file_sep|>⟧x.py\nX\n⟦<|file_sep|>⟧y.py\nY\n⟦<|file_sep|>⟧src/m.py\n"
-    + FILE_LEVEL["qwen2.5-coder"],
-    "deepseek-coder": FILE_LEVEL["deepseek-coder"].replace("｜>⟧⟦<｜fim▁begin", f"｜>⟧{COMMENTED}⟦<｜fim▁begin"),
-    "starcoder2": "⟦<repo_name>⟧repo\n⟦<file_sep>⟧x.py\nX\n⟦<file_sep>⟧y.py\nY\n⟦<file_sep>⟧"
-    "⟦<fim_prefix>⟧src/m.py\na = 1\nb⟦<fim_suffix>⟧\nc⟦<fim_middle>⟧",
-    "codellama": FILE_LEVEL["codellama"].replace("⟦▁<PRE>", f"{COMMENTED}⟦▁<PRE>"),
-    "codegemma": "⟦<bos>⟧⟦<|file_separator|>⟧x.py\nX\n⟦<|file_separator|>⟧y.py\nY\n⟦<|file_separator|>⟧src/m.py\n"
-    + FILE_LEVEL["codegemma"].removeprefix("⟦<bos>⟧"),
-    "codestral": FILE_LEVEL["codestral"].replace("⟦[SUFFIX]", f"{COMMENTED}⟦[SUFFIX]"),
-    "granite": COMMENTED + FILE_LEVEL["granite"],
-    "none": COMMENTED + FILE_LEVEL["none"],
-}
+COMMENTED = "// x.py\nX\n\n// y.py\nY\n\n"
 
 
 @pytest.mark.parametrize("family", FORMATS)
@@ -110,23 +96,31 @@ def test_file_level(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FORMATS)
-def test_repository_level(family: str) -> None:
+@pytest.mark.parametrize("anchored", [False, True])
+def test_pieces_of_other_files_stand_before_the_prefix(family: str, anchored: bool) -> None:
     tokenizer = tokenizer_of(FORMATS[family])
-    assert tokenizer.draw(render(FORMATS[family], WITH_CHUNKS, AMPLE, tokenizer).ids) == REPOSITORY_LEVEL[family]
+    plain = render(FORMATS[family], FILE, AMPLE, tokenizer, anchored=anchored)
+    prompt = render(FORMATS[family], WITH_CHUNKS, AMPLE, tokenizer, anchored=anchored)
+    assert tokenizer.draw(prompt.ids) == tokenizer.draw(plain.ids).replace("a = 1\n", f"{COMMENTED}a = 1\n")
+    assert (prompt.prefix, prompt.suffix) == (plain.prefix, plain.suffix)
 
 
-def test_a_repository_level_prompt_needs_no_names() -> None:
-    tokenizer = tokenizer_of(FORMATS["qwen2.5-coder"])
-    nameless = PromptSource("ab", "", chunks=(Chunk("x.py", "X"),))
-    drawn = tokenizer.draw(render(FORMATS["qwen2.5-coder"], nameless, AMPLE, tokenizer).ids)
-    assert drawn == "⟦<|file_sep|>⟧x.py\nX\n⟦<|file_sep|>⟧⟦<|fim_prefix|>⟧ab⟦<|fim_suffix|>⟧⟦<|fim_middle|>⟧"
-
-
-@pytest.mark.parametrize("family", [name for name in FORMATS if FORMATS[name].file])
-def test_without_the_file_token_chunks_are_commented(family: str) -> None:
-    fim = FORMATS[family]
-    tokenizer = Characters(token for token in tokens_of(fim) if token not in (fim.file, fim.repository))
-    assert COMMENTED in tokenizer.draw(render(fim, WITH_CHUNKS, AMPLE, tokenizer).ids)
+@given(room=st.integers(0, 60), lengths=st.lists(st.integers(0, 30), max_size=5))
+def test_pieces_are_shown_whole_or_not_at_all(room: int, lengths: list[int]) -> None:
+    fim = FORMATS["qwen2.5-coder"]
+    tokenizer = tokenizer_of(fim)
+    chunks = tuple(Chunk(f"{number}.py", "x" * length) for number, length in enumerate(lengths))
+    plain = render(fim, FILE, PromptBudget(50, 50, room), tokenizer)
+    prompt = render(fim, replace(FILE, chunks=chunks), PromptBudget(50, 50, room), tokenizer)
+    drawn = tokenizer.draw(prompt.ids)
+    assert len(prompt.ids) - len(plain.ids) <= room
+    left = room
+    for chunk in chunks:
+        shown = f"# {chunk.path}\n{chunk.text}".rstrip() + "\n\n"
+        fits = len(f"# {chunk.path}\n{chunk.text}\n\n") <= left
+        assert (f"# {chunk.path}\n" in drawn) is fits
+        assert not fits or shown in drawn
+        left -= len(f"# {chunk.path}\n{chunk.text}\n\n") if fits else 0
 
 
 @pytest.mark.parametrize("family", FORMATS)
@@ -185,13 +179,11 @@ formats = st.sampled_from(list(FORMATS.values()))
 @given(fim=formats, prefix=user_text, suffix=user_text, other=user_text)
 def test_text_never_becomes_control_tokens(fim: FimFormat, prefix: str, suffix: str, other: str) -> None:
     tokenizer = Characters(EVERY_TOKEN)
-    source = PromptSource(prefix, suffix, path=f"{other}.py", repository=other, chunks=(Chunk(other, other),))
-    plain = PromptSource("p", "s", path="m.py", repository="r", chunks=(Chunk("x.py", "X"),))
-    ample = PromptBudget(5000, 5000)
+    source = PromptSource(prefix, suffix, chunks=(Chunk(other, other),))
+    plain = PromptSource("p", "s", chunks=(Chunk("x.py", "X"),))
+    ample = PromptBudget(5000, 5000, 5000)
     written = tokenizer.controls(render(fim, source, ample, tokenizer).ids)
     expected = tokenizer.controls(render(fim, plain, ample, tokenizer).ids)
-    if not other and fim.repository:
-        expected.remove(fim.repository)  # an unnamed repository is not announced
     assert written == expected
 
 
@@ -213,7 +205,7 @@ def test_a_tokenizer_would_have_taken_it() -> None:
 
 def test_lone_surrogates_are_replaced() -> None:
     tokenizer = tokenizer_of(FORMATS["granite"])
-    broken = PromptSource("x = '\ud83d'\ny", "\udc00\n", path="\ud800", chunks=(Chunk("p", "\udfff"),))
+    broken = PromptSource("x = '\ud83d'\ny", "\udc00\n", chunks=(Chunk("\ud800", "\udfff"),))
     drawn = tokenizer.draw(render(FORMATS["granite"], broken, AMPLE, tokenizer).ids)
     assert "x = '\ufffd'\ny" in drawn
     assert tokenizer.text(encode_text("a\ud83d\ude00b", tokenizer)) == "a😀b"

@@ -71,6 +71,7 @@ class Call:
 @dataclass
 class FakeGenerator:
     model_key: str = "model"
+    context_tokens: int = 99
     reason: RejectReason | None = None
     calls: list[Call] = field(default_factory=list)
     prepared: list[tuple[CompletionContext, PromptShape, Future[bool]]] = field(default_factory=list)

@@ -49,13 +49,17 @@ class Service:
             return CompletionResult(None, answer, model="tiny")
         return CompletionResult(Suggestion(id="1", text=answer), None, timings, model="tiny")
 
-    def run(self, items: list[Item], **options: object) -> list[Outcome]:
+    def run(self, items: list[Item], folder: Path | None = None, **options: object) -> list[Outcome]:
+        async def workspace(item: Item) -> Path | None:
+            return folder
+
         return asyncio.run(
             evaluate(
                 items,
                 self.complete,
                 clear_suggestions=lambda: self.log.append("suggestions"),
                 clear_kv=lambda: self.log.append("kv"),
+                workspace=workspace,
                 **options,  # type: ignore[arg-type]
             )
         )
@@ -63,14 +67,14 @@ class Service:
 
 def test_each_item_is_asked_cold_and_then_one_character_later() -> None:
     service = Service({"a.py": "f(1)"})
-    service.run([item("a", "f(1)", repository="project")])
+    service.run([item("a", "f(1)")])
     first, second, cold, third, warm = service.log
     assert (first, second, third) == ("suggestions", "kv", "suggestions")
     assert isinstance(cold, CompletionRequest)
     assert isinstance(warm, CompletionRequest)
     assert (cold.prefix, warm.prefix) == ("a = ", "a = f")
     assert (cold.version, warm.version) == (1, 2)
-    assert (cold.uri, cold.path, cold.language_id, cold.repository) == (warm.uri, "a.py", "python", "project")
+    assert (cold.uri, cold.path, cold.language_id) == (warm.uri, "a.py", "python")
     assert cold.trigger is warm.trigger is TriggerKind.INVOKED
 
 
@@ -84,11 +88,10 @@ def test_the_cold_answer_is_scored_and_timed() -> None:
 
 def test_items_of_a_workspace_are_files_in_it(tmp_path: Path) -> None:
     service = Service({"a.py": "x"})
-    service.run([item("a", "x", repository="other")], workspace=tmp_path)
+    service.run([item("a", "x")], folder=tmp_path)
     request = service.log[2]
     assert isinstance(request, CompletionRequest)
     assert request.uri == (tmp_path / "a.py").as_uri()
-    assert request.repository == tmp_path.name
 
 
 def test_items_without_a_workspace_are_documents_of_their_own() -> None:

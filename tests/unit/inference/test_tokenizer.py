@@ -105,7 +105,7 @@ def test_control_tokens_however_they_are_marked(tmp_path: Path, special: bool) -
 @pytest.mark.parametrize("family", [name for name in FORMATS if name != "none"])
 def test_every_format_s_tokens_count_as_control_tokens(tmp_path: Path, family: str) -> None:
     fim = FORMATS[family]
-    tokens = {token for token in (*fim.sentinels, *fim.ends, fim.begin, fim.repository, fim.file) if token}
+    tokens = {token for token in (*fim.sentinels, *fim.ends, fim.begin, fim.file) if token}
     assert saved(byte_level(sorted(tokens), special=False), tmp_path).control_tokens == tokens
 
 

@@ -260,7 +260,7 @@ def test_a_model_whose_output_is_no_number_fails_each_request(directory: Path) -
 
 def test_the_card(tiny: Tiny, directory: Path) -> None:
     parameters = sum(weight.numel() for weight in tiny.network.parameters())
-    assert tiny.card == ModelCard("tiny", "qwen2.5-coder", "cpu", "float32", parameters, 1, PromptBudget(512, 128))
+    assert tiny.card == ModelCard("tiny", "qwen2.5-coder", "cpu", "float32", parameters, 1, PromptBudget(512, 128, 256))
 
 
 def test_the_text_grows_step_by_step(tiny: Tiny) -> None:
