@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from intract_lsp.completion.cache import CompletionCache
 from intract_lsp.completion.generation import CancelToken, PromptBudget, PromptShape
 from intract_lsp.completion.service import CompletionService, Policy
+from intract_lsp.index.retriever import WorkspaceRetriever
+from intract_lsp.index.search import folder_of
+from intract_lsp.index.worker import IndexWorker
 from intract_lsp.inference.echo_engine import EchoEngine
-from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ModelFiles, ReportProgress
+from intract_lsp.inference.engine import (
+    CompletionEngine,
+    EngineState,
+    LoadOrder,
+    ModelCard,
+    ModelFiles,
+    ReportProgress,
+)
 from intract_lsp.inference.threads import on_battery
 from intract_lsp.inference.torch_engine import Resolve, TorchEngine
 from intract_lsp.inference.worker import InferenceWorker
@@ -33,10 +43,19 @@ class App:
     worker: InferenceWorker
     service: CompletionService
     cache: CompletionCache
+    index: IndexWorker
+    retriever: WorkspaceRetriever
 
     def load_model(self) -> Future[ModelCard]:
         """Begin to load the model that the settings name."""
         return self.worker.load(load_order(self.settings.current))
+
+    def stop(self) -> bool:
+        """End all threads; return whether they have ended."""
+        self.retriever.close()
+        # What the index is amid of is whole on disk at any moment, so nothing is lost by not waiting longer.
+        stopped = self.index.stop(timeout=1.0)
+        return self.worker.stop() and stopped
 
     def apply(self, before: Settings) -> None:
         """Bring the parts in line with the settings after a change from ``before``."""
@@ -57,10 +76,11 @@ def load_settings(paths: Paths, options: Iterable[str] = ()) -> tuple[SettingsSt
     return stack, problems
 
 
-def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch") -> App:
+def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch", *, watch: bool = True) -> App:
     """Construct the parts; ``engine`` is ``torch``, or ``echo`` for the one without weights.
 
-    Nothing is started: the caller starts the worker and loads a model when it is ready to.
+    With ``watch`` the index follows what changes on disk; else a folder is as it was when it was told of.
+    Nothing is started: the caller starts the workers and loads a model when it is ready to.
     """
     now = settings.current
     # Compiled kernels are kept with all else that can be made again; numba reads this when it is imported.
@@ -69,8 +89,17 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch") -> A
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)
     on_mains = at_most_every(BATTERY_SECONDS, lambda: not on_battery())
-    service = CompletionService(worker, cache, policy(now), may_work_ahead=on_mains)
-    return App(paths, settings, worker, service, cache)
+    index = build_index(now, paths, busy=lambda: worker.status.state is EngineState.BUSY, watch=watch)
+    retriever = WorkspaceRetriever(lambda uri: folder_of(uri, index.folders()))
+    service = CompletionService(worker, cache, policy(now), may_work_ahead=on_mains, retriever=retriever)
+    return App(paths, settings, worker, service, cache, index, retriever)
+
+
+def build_index(
+    settings: Settings, paths: Paths, *, busy: Callable[[], bool] = lambda: False, watch: bool = True
+) -> IndexWorker:
+    """Construct the index, which gives way while ``busy``; it holds no folder yet and is not started."""
+    return IndexWorker(paths.cache / "index", paths.data / "state.db", settings.index.max_files, busy, watch=watch)
 
 
 def policy(settings: Settings) -> Policy:
@@ -89,6 +118,10 @@ def policy(settings: Settings) -> Policy:
         deadline=completion.deadline_ms / 1000,
         debounce=None if completion.debounce_ms < 0 else completion.debounce_ms / 1000,
         work_ahead=completion.work_ahead,
+        retrieval=completion.retrieval,
+        unretrieved_languages=frozenset(completion.retrieval_disabled_languages),
+        context_tokens=completion.context_tokens,
+        retrieval_deadline=completion.retrieval_deadline_ms / 1000,
     )
 
 

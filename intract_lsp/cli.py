@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ from intract_lsp import __version__
 
 if TYPE_CHECKING:
     from intract_lsp.app import App
+    from intract_lsp.paths import Paths
+    from intract_lsp.settings import SettingsStack
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _SET_HELP = "A setting for this run, such as model.threads=2; repeatable."
 
 
@@ -148,9 +152,8 @@ def models_remove(name: str) -> None:
 
 @cli.command("eval")
 @click.argument("items", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="ITEMS.jsonl")
-@click.option(
-    "--workspace", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The items' repository."
-)
+@click.option("--workspace", type=_FOLDER, help="The folder that the items' paths are in.")
+@click.option("--repositories", type=_FOLDER, help="Clones of the items' repositories, for the tree of each parent.")
 @click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N items.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a row for each item here.")
@@ -159,6 +162,7 @@ def models_remove(name: str) -> None:
 def evaluate(
     items: Path,
     workspace: Path | None,
+    repositories: Path | None,
     model: str | None,
     limit: int | None,
     out: Path | None,
@@ -172,10 +176,83 @@ def evaluate(
     from intract_lsp.oneshot import evaluate_file
 
     app = _quiet_app(("completion.deadline_ms=120000", *options), model)
-    table, summary = evaluate_file(app, items, workspace, limit, out, _progress())
+    table, summary = evaluate_file(app, items, workspace, repositories, limit, out, _progress())
     if not as_json:
         click.echo(table)
     click.echo(json.dumps(summary))
+
+
+@cli.command("index")
+@click.argument("directory", type=_FOLDER, default=".", metavar="[DIR]")
+@click.option("--anew", is_flag=True, help="Drop what is indexed and read every file again.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def index_directory(directory: Path, anew: bool, as_json: bool, options: tuple[str, ...]) -> None:
+    """Bring the index of a folder (default: this one) up to date and say what is in it.
+
+    The language server does the same for each folder that is open in the editor.
+    """
+    from intract_lsp.oneshot import index_folder
+
+    settings, paths = _settings(options)
+    status, seconds = index_folder(settings.current, paths, directory.absolute(), anew, _progress())
+    refused = {reason.name.lower().replace("_", "-"): count for reason, count in status.refused.items()}
+    refused = dict(sorted(refused.items(), key=lambda item: -item[1]))
+    if as_json:
+        values = {
+            **{name: getattr(status, name) for name in ("root", "files", "chunks", "symbols", "disk_bytes", "message")},
+            "seconds": round(seconds, 2),
+            "refused": refused,
+        }
+        click.echo(json.dumps(values, ensure_ascii=False))
+        return
+    click.echo(
+        f"{status.files:,} files, {status.chunks:,} chunks, {status.symbols:,} symbols; "
+        f"{status.disk_bytes / 2**20:.1f} MiB on disk; {seconds:.1f} s"
+    )
+    if refused:
+        click.echo(f"left out: {', '.join(f'{count:,} {reason}' for reason, count in refused.items())}")
+    if status.message:
+        click.echo(status.message, err=True)
+
+
+@cli.command("search")
+@click.argument("query")
+@click.option("--dir", "directory", type=_FOLDER, default=".", metavar="DIR", help="The folder; default: this one.")
+@click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="Most results.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def search_index(query: str, directory: Path, limit: int, as_json: bool, options: tuple[str, ...]) -> None:
+    """Search a folder's index, after bringing it up to date, and print the pieces that fit best.
+
+    What is found is what a completion may be shown of the folder.
+    """
+    from intract_lsp.oneshot import search_folder
+
+    settings, paths = _settings(options)
+    root = directory.absolute()
+    found, status, update_seconds, search_seconds = search_folder(
+        settings.current, paths, root, query, limit, _progress()
+    )
+    if as_json:
+        values = {
+            "results": [one.values() for one in found],
+            "chunks": status.chunks,
+            "update_seconds": round(update_seconds, 3),
+            "search_seconds": round(search_seconds, 4),
+            "message": status.message,
+        }
+        click.echo(json.dumps(values, ensure_ascii=False))
+        return
+    for one in found:
+        values = one.values()
+        place = click.style(f"{values['path']}:{values['start_line']}-{values['end_line']}", bold=True)
+        click.echo(f"{place}  {values['symbol']}  {values['score']:.1f}".replace("    ", "  "))
+        click.echo(textwrap.indent(one.chunk.text.rstrip("\n"), "    ") + "\n")
+    what = f"{len(found)} of {status.chunks:,} chunks in {search_seconds * 1000:.1f} ms"
+    click.echo(f"{what}; bringing the index up to date took {update_seconds:.1f} s", err=True)
+    if status.message:
+        click.echo(status.message, err=True)
 
 
 @cli.command()
@@ -263,16 +340,25 @@ def _address(text: str) -> tuple[str, int]:
 
 def _quiet_app(options: tuple[str, ...], model: str | None) -> App:
     """Build an app for one command; wrong settings end the command."""
-    from intract_lsp.app import build_app, load_settings
-    from intract_lsp.errors import SettingsError
-    from intract_lsp.paths import default_paths
+    from intract_lsp.app import build_app
 
     if model is not None:
         options = (*options, f"model.name={json.dumps(model)}")
-    settings, problems = load_settings(default_paths(), options)
+    settings, paths = _settings(options)
+    return build_app(settings, paths, watch=False)
+
+
+def _settings(options: tuple[str, ...]) -> tuple[SettingsStack, Paths]:
+    """Return the settings for one command; wrong ones end the command."""
+    from intract_lsp.app import load_settings
+    from intract_lsp.errors import SettingsError
+    from intract_lsp.paths import default_paths
+
+    paths = default_paths()
+    settings, problems = load_settings(paths, options)
     if problems:
         raise SettingsError(problems)
-    return build_app(settings, default_paths())
+    return settings, paths
 
 
 def _console() -> Any:

@@ -1,22 +1,30 @@
-"""The commands that load a model, ask it, and end: one completion, or an evaluation."""
+"""The commands that do one thing and end: a completion, an evaluation, an index brought up to date, a search."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intract_lsp.app import App
+from intract_lsp.app import App, build_index
 from intract_lsp.completion.request import CompletionRequest, CompletionResult
 from intract_lsp.console import Reporter
+from intract_lsp.errors import IndexingError
 from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.evaluation.run import evaluate
 from intract_lsp.evaluation.summary import format_summary, summarise
+from intract_lsp.evaluation.workspaces import Workspaces
+from intract_lsp.index.search import Found, search
+from intract_lsp.index.status import IndexState, IndexStatus
+from intract_lsp.index.worker import IndexWorker
 from intract_lsp.inference.engine import EngineState, EngineStatus, ModelCard
+from intract_lsp.paths import Paths
+from intract_lsp.settings import Settings
 
 
 def complete_once(app: App, request: CompletionRequest, reporter: Reporter) -> CompletionResult:
@@ -26,15 +34,21 @@ def complete_once(app: App, request: CompletionRequest, reporter: Reporter) -> C
 
 
 def evaluate_file(
-    app: App, items: Path, workspace: Path | None, limit: int | None, out: Path | None, reporter: Reporter
+    app: App,
+    items: Path,
+    workspace: Path | None,
+    repositories: Path | None,
+    limit: int | None,
+    out: Path | None,
+    reporter: Reporter,
 ) -> tuple[str, dict[str, Any]]:
-    """Score a file of items and return a table for people and the summary for programs."""
+    """Score a file of items and return a table for people and the summary for programs.
+
+    The items' paths are in ``workspace``, or each item's is in the tree of its parent commit, taken from the git
+    directories in ``repositories``; either is indexed, unless the settings say otherwise.
+    """
     chosen = read_items(items, limit)
-
-    async def folder(item: Item) -> Path | None:
-        return workspace
-
-    with _loaded(app, reporter) as card, reporter:
+    with _loaded(app, reporter) as card, _folders(app, workspace, repositories) as folder, reporter:
         began = time.monotonic()
         outcomes = asyncio.run(
             evaluate(
@@ -52,6 +66,38 @@ def evaluate_file(
 
 
 @contextmanager
+def _folders(
+    app: App, workspace: Path | None, repositories: Path | None
+) -> Iterator[Callable[[Item], Awaitable[Path | None]]]:
+    """Give a function that makes ready and indexes the folder of an item."""
+    settings = app.settings.current
+    # At the same place each time, so that what is indexed of it is of use to the next evaluation.
+    scratch = app.paths.cache / "evaluation"
+    shutil.rmtree(scratch, ignore_errors=True)
+    trees = None if repositories is None else Workspaces(repositories, scratch)
+
+    async def folder(item: Item) -> Path | None:
+        if trees is not None:
+            path, changed = await asyncio.to_thread(trees.folder, item)
+        elif workspace is not None:
+            path, changed = workspace.absolute(), []
+        else:
+            return None
+        if settings.index.enabled and settings.completion.retrieval:
+            app.index.set_folders((path,))
+            app.index.note(changed)
+            await asyncio.wrap_future(app.index.settled())
+            _raise_failure(app.index)
+        return path
+
+    app.index.start()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
 def _loaded(app: App, reporter: Reporter) -> Iterator[ModelCard]:
     def on_status(status: EngineStatus) -> None:
         if status.state is EngineState.LOADING:
@@ -66,4 +112,61 @@ def _loaded(app: App, reporter: Reporter) -> Iterator[ModelCard]:
             card = app.load_model().result()
         yield card
     finally:
-        app.worker.stop()
+        app.stop()
+
+
+def index_folder(
+    settings: Settings, paths: Paths, root: Path, anew: bool, reporter: Reporter
+) -> tuple[IndexStatus, float]:
+    """Bring a folder's index up to date, or drop it and build it ``anew``; return how it stands and the seconds taken.
+
+    Raises ``IndexingError`` where that fails.
+    """
+    began = time.monotonic()
+    with _indexed(settings, paths, root, anew, reporter) as index:
+        (status,) = index.statuses()
+    return status, time.monotonic() - began
+
+
+def search_folder(
+    settings: Settings, paths: Paths, root: Path, query: str, limit: int, reporter: Reporter
+) -> tuple[list[Found], IndexStatus, float, float]:
+    """Bring a folder's index up to date and search it.
+
+    Returns what was found, how the index stands, and the seconds that bringing it up to date and searching it took.
+    Raises ``IndexingError`` where there is no index.
+    """
+    began = time.monotonic()
+    with _indexed(settings, paths, root, False, reporter) as index:
+        (status,) = index.statuses()
+        ready = time.monotonic()
+        found = search(index.folders(), query, limit)
+        return found, status, ready - began, time.monotonic() - ready
+
+
+@contextmanager
+def _indexed(settings: Settings, paths: Paths, root: Path, anew: bool, reporter: Reporter) -> Iterator[IndexWorker]:
+    index = build_index(settings, paths, watch=False)
+
+    def on_status(statuses: tuple[IndexStatus, ...]) -> None:
+        for status in statuses:
+            if status.total:
+                reporter(f"Indexing {root}", status.done / status.total)
+
+    index.on_status = on_status
+    index.set_folders((root,))
+    index.start()
+    try:
+        with reporter:
+            reporter(f"Indexing {root}", None)
+            (index.reindex() if anew else index.settled()).result()
+        _raise_failure(index)
+        yield index
+    finally:
+        index.stop()
+
+
+def _raise_failure(index: IndexWorker) -> None:
+    for status in index.statuses():
+        if status.state is IndexState.FAILED:
+            raise IndexingError(status.message)

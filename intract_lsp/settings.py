@@ -76,6 +76,26 @@ class CompletionSettings(_Section):
     """Milliseconds without a further keystroke before the model runs; -1 = adapt to the typing."""
     cache_kib: int = Field(default=4096, ge=0, le=1_048_576)
     """Memory for past suggestions in KiB; 0 = keep none."""
+    retrieval: bool = True
+    """Show the model pieces of other files that are likely to help; they come from the index and from what you edited
+    lately."""
+    retrieval_disabled_languages: tuple[str, ...] = ()
+    """Language identifiers whose suggestions use the current file alone."""
+    context_tokens: int = Field(default=0, ge=0, le=32768)
+    """Most tokens of pieces of other files; 0 = what suits the device."""
+    retrieval_deadline_ms: int = Field(default=30, ge=1, le=5000)
+    """Milliseconds to look for such pieces; what is found later is left out."""
+
+
+class IndexSettings(_Section):
+    """What of the workspace is kept in an index, on this machine."""
+
+    enabled: bool = True
+    """Index the workspace's folders and follow their changes."""
+    max_files: int = Field(default=20_000, ge=1, le=1_000_000)
+    """Most files of a folder, the nearest to its root; the status says where there are more."""
+    disabled_folders: tuple[str, ...] = ()
+    """Workspace folders that are not indexed, by name or absolute path, also with `*`."""
 
 
 class LogSettings(_Section):
@@ -92,6 +112,8 @@ class Settings(_Section):
     """Which model runs, and on what."""
     completion: CompletionSettings = CompletionSettings()
     """When and how much to suggest."""
+    index: IndexSettings = IndexSettings()
+    """What is indexed."""
     log: LogSettings = LogSettings()
     """What is logged."""
 

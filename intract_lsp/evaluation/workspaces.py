@@ -32,10 +32,11 @@ class Workspaces:
         self._trees: dict[Path, dict[str, str]] = {}
         """By folder the blobs of its files."""
 
-    def folder(self, item: Item) -> Path:
-        """Return a folder that holds the files of an item's parent commit. Raises ``IntractError`` where it cannot.
+    def folder(self, item: Item) -> tuple[Path, list[Path]]:
+        """Make a folder hold the files of an item's parent commit; return it with the paths that changed in it.
 
-        The folder of another item of the same repository changes by it. Files that the clone lacks are left out.
+        It is the folder of the repository's other items, too. Files that the clone lacks are left out. Raises
+        ``IntractError`` where there is no such commit.
         """
         if not item.repository or not item.parent:
             raise IntractError(f"{item.task_id} names no repository and commit, so its workspace cannot be made.")
@@ -44,9 +45,10 @@ class Workspaces:
         before, now = self._trees.get(folder, {}), _blobs(directory, item.parent)
         for path in before.keys() - now.keys():
             (folder / path).unlink(missing_ok=True)
-        _write(directory, folder, {path: blob for path, blob in now.items() if before.get(path) != blob})
+        changed = {path: blob for path, blob in now.items() if before.get(path) != blob}
+        _write(directory, folder, changed)
         self._trees[folder] = now
-        return folder
+        return folder, [folder / path for path in (before.keys() - now.keys()) | changed.keys()]
 
     def _git_dir(self, repository: str) -> Path:
         owner, _, name = repository.partition("/")

@@ -114,13 +114,24 @@ class Corpus:
                 return [part.chunks[row] for row in rows]
         return []
 
-    def search(self, weights: Mapping[str, float], limit: int, without: Collection[str] = ()) -> list[Hit]:
+    def search(
+        self,
+        weights: Mapping[str, float],
+        limit: int,
+        without: Collection[str] = (),
+        overlay: Corpus | None = None,
+    ) -> list[Hit]:
         """Return the best chunks by BM25, the best first; equal ones by path and line.
 
         ``weights`` are the terms of the query (see `code_terms`) and how much each counts; a ``Counter`` will do.
-        Files in ``without`` are left out. Nothing is found where no term is known.
+        Files in ``without`` are left out, and those that ``overlay`` holds are searched there instead. Nothing is found
+        where no term is known.
         """
-        parts = self._parts
+        sources = [(part, without) for part in self._parts]
+        if overlay is not None:
+            sources = [(part, {*without, *overlay.files}) for part, _ in sources]
+            sources += [(part, without) for part in overlay._parts]
+        parts = [part for part, _ in sources]
         if not weights or limit < 1 or not parts:
             return []
         wanted = np.fromiter((term_id(term) for term in weights), np.uint32, len(weights))
@@ -128,9 +139,9 @@ class Corpus:
         total = sum(part.size for part in parts)
         factors = np.fromiter(weights.values(), np.float32, len(weights)) * rarity(frequencies, total)
         found: list[tuple[float, str, int, Part]] = []
-        for part in parts:
+        for part, hidden in sources:
             scores = part.postings.scores(wanted, factors) * part.alive
-            for path in without:
+            for path in hidden:
                 if path in part.spans:
                     scores[part.spans[path].start : part.spans[path].stop] = 0
             # Most chunks score nothing, and picking the best among that many equal ones is slow.

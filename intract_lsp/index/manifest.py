@@ -27,7 +27,7 @@ class FileRecord:
     path: str
     """Relative to the workspace folder, with ``/``."""
     content_hash: str
-    """Of the file's bytes."""
+    """Of the file's text as it was read; empty where its content is of no use."""
     size: int
     """Bytes."""
     mtime_ns: int
@@ -98,6 +98,28 @@ class Manifest:
         sql = "SELECT path, content_hash, size, mtime_ns, chunks, indexed_at FROM files WHERE generation = ?"
         return {row[0]: FileRecord(*row) for row in self._database.execute(sql, (self._generation,))}
 
+    def records(self, paths: Collection[str]) -> dict[str, FileRecord]:
+        """Return the records of those of some files that are known, by path."""
+        found: dict[str, FileRecord] = {}
+        for batch in _batches(paths):
+            sql = (
+                "SELECT path, content_hash, size, mtime_ns, chunks, indexed_at FROM files "
+                f"WHERE generation = ? AND path IN ({_marks(batch)})"
+            )
+            rows = self._database.execute(sql, (self._generation, *batch))
+            found |= {row[0]: FileRecord(*row) for row in rows}
+        return found
+
+    def paths_below(self, paths: Collection[str]) -> set[str]:
+        """Return the files that are known by one of some paths, or that lie below a directory of such a path."""
+        # "0" follows "/" in the order of bytes in which SQLite compares.
+        sql = "SELECT path FROM files WHERE generation = ? AND (path = ? OR (path > ? AND path < ?))"
+        found: set[str] = set()
+        for path in paths:
+            rows = self._database.execute(sql, (self._generation, path, path + "/", path + "0"))
+            found.update(row[0] for row in rows)
+        return found
+
     def put(self, files: Iterable[IndexedFile]) -> None:
         """Record files with their symbols in place of what was known of them, in one transaction."""
         with self._transaction():
@@ -127,12 +149,9 @@ class Manifest:
 
     def forget(self, paths: Collection[str]) -> None:
         """Drop files and their symbols, in one transaction; paths that are not known do no harm."""
-        waiting = sorted(paths)
         with self._transaction():
-            for start in range(0, len(waiting), _VARIABLES):
-                batch = waiting[start : start + _VARIABLES]
-                marks = ", ".join("?" * len(batch))
-                sql = f"DELETE FROM files WHERE generation = ? AND path IN ({marks})"
+            for batch in _batches(paths):
+                sql = f"DELETE FROM files WHERE generation = ? AND path IN ({_marks(batch)})"
                 self._execute(sql, (self._generation, *batch))
 
     def symbols(self) -> Iterator[tuple[str, SymbolRow]]:
@@ -163,3 +182,13 @@ def active_recipe(state: StateDatabase, root: str) -> str | None:
     """Return the recipe of the folder's complete generation: the one to search while another is built."""
     found = state.database.execute("SELECT recipe FROM generations WHERE root = ? AND complete = 1", (root,)).fetchone()
     return None if found is None else str(found[0])
+
+
+def _batches(paths: Collection[str]) -> Iterator[list[str]]:
+    waiting = sorted(paths)
+    for start in range(0, len(waiting), _VARIABLES):
+        yield waiting[start : start + _VARIABLES]
+
+
+def _marks(batch: list[str]) -> str:
+    return ", ".join("?" * len(batch))

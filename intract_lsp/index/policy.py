@@ -12,6 +12,9 @@ from fnmatch import translate
 
 from intract_lsp.completion.secret_files import holds_secrets
 
+TEXT_RULES_VERSION = 1
+"""Changes with the rules of `refuse_text`, whose answers the manifest remembers."""
+
 LARGEST_SOURCE = 1_000_000
 """Bytes of a file of code or prose."""
 LARGEST_CONFIGURATION = 20_000

@@ -39,6 +39,9 @@ from detect_secrets.plugins.twilio import TwilioKeyDetector
 
 from intract_lsp.text import split_lines
 
+RULES_VERSION = 1
+"""Changes with the rules: an index built by others is built anew, without what these find."""
+
 _EXACT = (
     AzureStorageKeyDetector(),
     DiscordBotTokenDetector(),

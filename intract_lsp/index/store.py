@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lancedb
 import pyarrow as pa
@@ -32,6 +33,9 @@ FRAGMENTS_BEFORE_COMPACTION = 64
 
 OLD_VERSIONS_KEPT = timedelta(minutes=2)
 """Another process that is just reading an old version still finds its files; reading takes a second or two."""
+
+PreparedRows: TypeAlias = pa.RecordBatch
+"""A file's rows on their way into the table."""
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +87,15 @@ class ChunkStore:
         """The directory of the table."""
         return self._directory / f"{self._name}.lance"
 
-    def search(self, weights: Mapping[str, float], limit: int, without: Collection[str] = ()) -> list[Hit]:
+    def search(
+        self,
+        weights: Mapping[str, float],
+        limit: int,
+        without: Collection[str] = (),
+        overlay: Corpus | None = None,
+    ) -> list[Hit]:
         """Return the best chunks by BM25; see `Corpus.search`. It reads no file."""
-        return self._corpus.search(weights, limit, without)
+        return self._corpus.search(weights, limit, without, overlay)
 
     def search_vector(self, vector: Sequence[float], limit: int) -> list[Hit]:
         """Return the nearest chunks by cosine similarity (the score), the nearest first. It reads the whole column."""
@@ -102,8 +112,18 @@ class ChunkStore:
 
     def replace_files(self, files: Mapping[str, FileChunks]) -> None:
         """Put chunks in the place of what the store holds of some files, by path, in one commit."""
-        batch = record_batch(files, self._dimension)
+        self.replace_prepared({path: self.prepare(path, file) for path, file in files.items()})
+
+    def prepare(self, path: str, file: FileChunks) -> PreparedRows:
+        """Return the rows of a file: most of the work of `replace_prepared`, and nothing is written yet."""
+        return record_batch({path: file}, self._dimension)
+
+    def replace_prepared(self, files: Mapping[str, PreparedRows]) -> None:
+        """Put rows in the place of what the store holds of some files, by path, in one commit."""
+        if not files:
+            return
         known = self._corpus.files.keys() & files.keys()
+        batch = pa.Table.from_batches(files.values())
         with self._commit():
             if not batch.num_rows:
                 if known:
@@ -114,7 +134,7 @@ class ChunkStore:
                 merge = self._table.merge_insert(["path", "ordinal"]).when_matched_update_all()
                 merge = merge.when_not_matched_insert_all().when_not_matched_by_source_delete(_among(known))
                 merge.execute(batch)
-        self._take_over(known, [batch])
+        self._take_over(known, [rows for rows in files.values() if rows.num_rows])
 
     def remove(self, paths: Collection[str]) -> None:
         """Drop the rows of files, in one commit; paths that are not known do no harm."""
@@ -160,7 +180,7 @@ class ChunkStore:
 
     def size_on_disk(self) -> int:
         """Return the bytes of all files of the table, old versions included."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return sum(_size(file) for file in self.path.rglob("*"))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as they lie on disk, ordered by path and place in the file: to compare two tables."""
@@ -231,6 +251,14 @@ def drop_tables(directory: Path, keep: Collection[Path]) -> None:
         for table in directory.glob("chunks-*.lance"):
             if table not in keep:
                 shutil.rmtree(table)
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.stat()
+    except OSError:  # the process that writes has just dropped an old version
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _among(paths: Collection[str]) -> str:

@@ -13,6 +13,9 @@ from intract_lsp.index.outline import Item
 from intract_lsp.index.parsed import ParsedText, parse_file
 from intract_lsp.index.signature import class_signature, function_signature, value_signature
 
+SYMBOLS_VERSION = 1
+"""Changes whenever the same file would give other definitions or signatures."""
+
 _STRINGS_AND_COMMENTS = re.compile(
     r'"""[\s\S]*?"""|' + r"'''[\s\S]*?'''|/\*[\s\S]*?\*/|" + r'"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'"
 )

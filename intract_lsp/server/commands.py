@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pygls.exceptions import JsonRpcInvalidParams
@@ -12,19 +13,23 @@ from intract_lsp.app import App
 from intract_lsp.completion.service import Answered
 from intract_lsp.errors import ModelError
 from intract_lsp.server.convert import ACCEPTED_COMMAND
+from intract_lsp.server.index import IndexSession
 from intract_lsp.server.status import StatusPublisher, status_values
 
 Arguments = dict[str, Any]
-Command = Callable[[Arguments], dict[str, Any]]
+Command = Callable[[Arguments], dict[str, Any] | Awaitable[dict[str, Any]]]
+
+MOST_RESULTS = 100
+"""Of one search."""
 
 
-def register(server: LanguageServer, app: App, publisher: StatusPublisher) -> None:
+def register(server: LanguageServer, app: App, publisher: StatusPublisher, index: IndexSession) -> None:
     """Announce every command of ``commands`` and route its calls."""
-    for name, command in commands(app, publisher).items():
+    for name, command in commands(app, publisher, index).items():
         server.command(name)(_route(command))
 
 
-def commands(app: App, publisher: StatusPublisher) -> dict[str, Command]:
+def commands(app: App, publisher: StatusPublisher, index: IndexSession) -> dict[str, Command]:
     """Return all commands by name."""
 
     def status(arguments: Arguments) -> dict[str, Any]:
@@ -73,24 +78,47 @@ def commands(app: App, publisher: StatusPublisher) -> dict[str, Command]:
         publisher.publish()
         return {"known": known}
 
+    def reindex(arguments: Arguments) -> dict[str, Any]:
+        return index.reindex()
+
+    def index_status(arguments: Arguments) -> dict[str, Any]:
+        return index.status()
+
+    async def search_workspace(arguments: Arguments) -> dict[str, Any]:
+        query, limit = arguments.get("query"), arguments.get("limit", 10)
+        if not isinstance(query, str) or type(limit) is not int or not 1 <= limit <= MOST_RESULTS:
+            raise JsonRpcInvalidParams(
+                f'intract.searchWorkspace takes {{"query": TEXT}}, also with a "limit" of 1 to {MOST_RESULTS}.'
+            )
+        return await index.search(query, limit)
+
     return {
         "intract.status": status,
         "intract.why": why,
         "intract.toggle": toggle,
         "intract.selectModel": select_model,
         "intract.clearCache": clear_cache,
+        "intract.reindex": reindex,
+        "intract.indexStatus": index_status,
+        "intract.searchWorkspace": search_workspace,
         ACCEPTED_COMMAND: accepted,
     }
 
 
-def _route(command: Command) -> Callable[..., dict[str, Any]]:
-    def run(*arguments: Any) -> dict[str, Any]:
+def _route(command: Command) -> Callable[..., dict[str, Any] | Awaitable[dict[str, Any]]]:
+    def run(*arguments: Any) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         first = arguments[0] if arguments else {}
         if not isinstance(first, dict):
             raise JsonRpcInvalidParams("A command of intract takes one JSON object as its argument, or none.")
         return command(first)
 
-    return run
+    async def run_awaiting(*arguments: Any) -> dict[str, Any]:
+        result = run(*arguments)
+        assert isinstance(result, Awaitable)
+        return await result
+
+    # pygls tells the two apart by the function; what need not be waited for keeps its place among the messages.
+    return run_awaiting if asyncio.iscoroutinefunction(command) else run
 
 
 def _put_session(app: App, section: str, name: str, value: object) -> None:

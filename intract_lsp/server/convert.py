@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from lsprotocol import types
+from pygls.lsp.server import LanguageServer
 
 from intract_lsp.completion.request import Suggestion, TriggerKind
 from intract_lsp.text import Place, PositionEncoding, TextBuffer
@@ -47,6 +48,13 @@ def inline_completion_item(
             title="Suggestion accepted", command=ACCEPTED_COMMAND, arguments=[{"id": suggestion.id, "uri": uri}]
         ),
     )
+
+
+def open_folders(server: LanguageServer) -> list[str]:
+    """Return the addresses of the workspace's folders; the older ``rootUri`` counts where there are no others."""
+    workspace = server.workspace
+    addresses = [folder.uri for folder in workspace.folders.values()]
+    return addresses or ([workspace.root_uri] if workspace.root_uri else [])
 
 
 def path_in_workspace(uri: str, folders: Sequence[str]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ pygls splits lines where the protocol does not (see ``text``) and copies the doc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -28,6 +28,11 @@ class Document:
     version: int
     buffer: TextBuffer
 
+    @property
+    def text(self) -> str:
+        """All of it, as it is now."""
+        return self.buffer.text
+
 
 @dataclass
 class _Notebook:
@@ -48,6 +53,10 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self._documents)
+
+    def all(self) -> Collection[Document]:
+        """Return the open documents, cells of notebooks among them."""
+        return self._documents.values()
 
     def get(self, uri: str) -> Document | None:
         """Return an open document; editors may escape the same address differently."""

@@ -16,7 +16,9 @@ from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
 from intract_lsp.server import cursor
+from intract_lsp.server.convert import open_folders
 from intract_lsp.server.documents import Documents
+from intract_lsp.server.index import IndexSession
 from intract_lsp.server.inline_completion import handler
 from intract_lsp.server.status import StatusPublisher
 from intract_lsp.settings import WORKSPACE_FILE, read_layer
@@ -30,6 +32,7 @@ CLIENT_WAITS = {"neovim": 0.2}
 """Seconds that an editor waits for further keystrokes before it asks, by the first word of its name."""
 
 REGISTRATION = "intract-inline-completion"
+WATCH_REGISTRATION = "intract-watched-files"
 
 
 class Lifecycle:
@@ -41,12 +44,14 @@ class Lifecycle:
         app: App,
         documents: Documents,
         publisher: StatusPublisher,
+        index: IndexSession,
         problems: list[str],
     ) -> None:
         self._server = server
         self._app = app
         self._documents = documents
         self._publisher = publisher
+        self._index = index
         self._problems = list(problems)
         self._dynamic = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,6 +71,7 @@ class Lifecycle:
         @feature(types.SHUTDOWN)
         def shutdown(params: None) -> None:
             # Not waited for: the loop still has to answer. `serve` waits when the loop has ended.
+            self._index.stop()
             self._app.worker.stop(timeout=0)
 
         @feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
@@ -100,9 +106,12 @@ class Lifecycle:
         self._publisher.start(asyncio.get_running_loop())
         self._app.worker.start()
         self._app.load_model()
+        self._index.start()
         self._show_problems()
-        if self._dynamic:
-            self._spawn(self._register_dynamically())
+        registrations = self._registrations()
+        if registrations:
+            parameters = types.RegistrationParams(registrations)
+            self._spawn(self._server.client_register_capability_async(parameters))
 
     def _did_change_configuration(self, params: types.DidChangeConfigurationParams) -> None:
         before = self._app.settings.current
@@ -126,6 +135,7 @@ class Lifecycle:
 
     def _after_change(self, before: Any) -> None:
         self._app.apply(before)
+        self._index.refresh()
         self._publisher.publish()
         self._show_problems()
 
@@ -145,15 +155,21 @@ class Lifecycle:
             self._server.window_show_message(types.ShowMessageParams(types.MessageType.Warning, message))
         self._problems = []
 
-    async def _register_dynamically(self) -> None:
-        options = {"documentSelector": [{"pattern": "**"}, {"scheme": "untitled"}]}
-        registration = types.Registration(REGISTRATION, types.TEXT_DOCUMENT_INLINE_COMPLETION, options)
-        await self._server.client_register_capability_async(types.RegistrationParams([registration]))
+    def _registrations(self) -> list[types.Registration]:
+        """Return what this editor wants to be told after ``initialized``."""
+        found = []
+        if self._dynamic:
+            options = {"documentSelector": [{"pattern": "**"}, {"scheme": "untitled"}]}
+            found.append(types.Registration(REGISTRATION, types.TEXT_DOCUMENT_INLINE_COMPLETION, options))
+        workspace = self._server.client_capabilities.workspace
+        watching = workspace and workspace.did_change_watched_files
+        if watching and watching.dynamic_registration:
+            watchers = {"watchers": [{"globPattern": "**/*"}]}
+            found.append(types.Registration(WATCH_REGISTRATION, types.WORKSPACE_DID_CHANGE_WATCHED_FILES, watchers))
+        return found
 
     def _folders(self) -> list[str]:
-        workspace = self._server.workspace
-        addresses = [folder.uri for folder in workspace.folders.values()]
-        return addresses or ([workspace.root_uri] if workspace.root_uri else [])
+        return open_folders(self._server)
 
     def _spawn(self, coroutine: Any) -> None:
         async def run() -> None:

@@ -14,7 +14,7 @@ from pygls.lsp.server import LanguageServer
 
 from intract_lsp import __version__
 from intract_lsp.app import App
-from intract_lsp.server import commands, documents
+from intract_lsp.server import commands, documents, index
 from intract_lsp.server.lifecycle import Lifecycle
 from intract_lsp.server.progress import LoadProgress
 from intract_lsp.server.protocol import IntractProtocol
@@ -44,17 +44,20 @@ class IntractLanguageServer(LanguageServer):
 def create_server(app: App, problems: list[str]) -> IntractLanguageServer:
     """Wire a server for ``app``; ``problems`` found in the settings so far are shown once the editor listens."""
     opened = documents.Documents(closed=app.service.forget)
+    app.retriever.documents = opened.all
     server = IntractLanguageServer(opened)
     progress = LoadProgress(server, app.worker.cancel_load)
     publisher = StatusPublisher(server, app, progress)
     documents.register(server, opened)
-    commands.register(server, app, publisher)
-    Lifecycle(server, app, opened, publisher, problems).register()
+    session = index.IndexSession(server, app, publisher.publish)
+    index.register(server, session)
+    commands.register(server, app, publisher, session)
+    Lifecycle(server, app, opened, publisher, session, problems).register()
     return server
 
 
 def serve(app: App, problems: list[str], address: tuple[str, int] | None = None) -> None:
-    """Serve over stdio, or over TCP at ``address``, until the client leaves; then stop the worker.
+    """Serve over stdio, or over TCP at ``address``, until the client leaves; then stop the threads.
 
     Ends with exit code 1, as the protocol says, if the client left without ``shutdown``.
     """
@@ -66,7 +69,7 @@ def serve(app: App, problems: list[str], address: tuple[str, int] | None = None)
             with _guarded_stdout() as stdout:
                 server.start_io(sys.stdin.buffer, stdout)
     finally:
-        stopped = app.worker.stop()
+        stopped = app.stop()
     code = 0 if server.protocol.shut_down else 1
     if not stopped:
         # The thread is deep in a computation or an import; ending the interpreter under it would abort noisily.

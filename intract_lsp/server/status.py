@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from pygls.lsp.server import LanguageServer
 
 from intract_lsp.app import App
 from intract_lsp.completion.service import Answered
+from intract_lsp.index.status import IndexState, IndexStatus
 from intract_lsp.inference.engine import EngineState, EngineStatus
 from intract_lsp.server.progress import LoadProgress
 
 STATUS = "intract/status"
+
+_NOTEWORTHY = (IndexState.INDEXING, IndexState.SCANNING, IndexState.FAILED, IndexState.IDLE)
+"""Of several folders' states the first of these counts."""
 
 
 class StatusPublisher:
@@ -71,7 +76,7 @@ def status_values(app: App) -> dict[str, Any]:
         },
         "enabled": settings.completion.enabled,
         "disabledLanguages": list(settings.completion.disabled_languages),
-        "index": None,
+        "index": index_values(app.index.statuses()),
         "run": None,
         "lastTimings": _last_timings(service.history[-1]) if service.history else None,
         "accepted": service.accepted,
@@ -80,6 +85,38 @@ def status_values(app: App) -> dict[str, Any]:
         "answered": len(service.history),
         "shownMilliseconds": _percentiles([a.result.timings.total for a in service.history if a.result.suggestion]),
         "busy": engine.state is EngineState.BUSY,
+    }
+
+
+def index_values(statuses: Sequence[IndexStatus]) -> dict[str, Any] | None:
+    """Return how the index stands, in all and by folder; ``None`` where none is kept."""
+    if not statuses:
+        return None
+    states = {status.state for status in statuses}
+    updated = [status.updated_at for status in statuses if status.updated_at is not None]
+    folders = [folder_values(status) for status in statuses]
+    sums = {name: sum(folder[name] for folder in folders) for name in ("files", "chunks", "queue", "diskBytes")}
+    return {
+        "state": next(state for state in _NOTEWORTHY if state in states).value,
+        **sums,
+        "updatedAt": max(updated, default=None),
+        "message": " ".join(dict.fromkeys(status.message for status in statuses if status.message)),
+        "folders": folders,
+    }
+
+
+def folder_values(status: IndexStatus) -> dict[str, Any]:
+    """Return how the index of one folder stands; ``updatedAt`` is in seconds since 1970."""
+    return {
+        "root": status.root,
+        "state": status.state.value,
+        "files": status.files,
+        "chunks": status.chunks,
+        "symbols": status.symbols,
+        "queue": status.total - status.done,
+        "updatedAt": status.updated_at,
+        "diskBytes": status.disk_bytes,
+        "message": status.message,
     }
 
 

@@ -31,9 +31,13 @@ ALLOWED = {
     "state": {"errors"},
     "models": {"completion", "errors", "paths"},
     "evaluation": {"completion", "errors", "languages", "text"},
-    "app": {"completion", "inference", "models", "paths", "settings"},
-    "server": {"app", "completion", "errors", "inference", "languages", "models", "settings", "text", "version"},
-    "oneshot": {"app", "completion", "console", "evaluation", "inference"},
+    "app": {"completion", "index", "inference", "models", "paths", "settings"},
+    "server": {
+        *("app", "completion", "errors", "index", "inference", "languages", "models", "settings", "text", "version"),
+    },
+    "oneshot": {
+        *("app", "completion", "console", "errors", "evaluation", "index", "inference", "paths", "settings"),
+    },
     "doctor": {"errors", "inference", "models", "paths", "settings", "version"},
     "cli": {
         *("app", "completion", "console", "doctor", "errors", "location", "logs", "models", "oneshot", "paths"),

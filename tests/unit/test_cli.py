@@ -54,7 +54,7 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
 def test_the_tree() -> None:
     assert {" ".join(path) for path in TREE} >= {
         *("", "serve", "complete", "models", "models list", "models pull", "models path", "models remove"),
-        *("eval", "doctor", "config", "config show", "config schema"),
+        *("eval", "index", "search", "doctor", "config", "config show", "config schema"),
     }
 
 
@@ -102,6 +102,9 @@ def test_help_is_instant_and_loads_no_torch() -> None:
         (["serve", "--tcp", "nowhere"], "'nowhere' is no HOST:PORT, such as 127.0.0.1:7777."),
         (["serve", "--tcp", "localhost:99999"], "'localhost:99999' is no HOST:PORT"),
         (["eval", "nowhere.jsonl"], "'nowhere.jsonl' does not exist"),
+        (["index", "/no/such/folder"], "'/no/such/folder' does not exist"),
+        (["search", "word", "--dir", "/no/such/folder"], "'/no/such/folder' does not exist"),
+        (["search", "word", "--limit", "0"], "0 is not in the range 1<=x<=100"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )
@@ -124,7 +127,7 @@ def test_two_wrong_settings_are_both_named(tmp_path: Path) -> None:
 def test_the_schema_is_json() -> None:
     result = invoke("config", "schema")
     assert result.exit_code == 0
-    assert set(json.loads(result.stdout)["properties"]) == {"model", "completion", "log"}
+    assert set(json.loads(result.stdout)["properties"]) == {"model", "completion", "index", "log"}
 
 
 def test_settings_are_shown(tmp_path: Path) -> None:
@@ -145,3 +148,60 @@ def test_models_are_listed() -> None:
     assert result.exit_code == 0
     assert any("qwen2.5-coder-0.5b" in json.dumps(model) for model in json.loads(result.stdout))
     assert "qwen2.5-coder-0.5b" in invoke("models", "list").stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "wörk"
+    folder.mkdir()
+    (folder / "billing.py").write_text("class Invoice:\n    def settle(self, amount):\n        return amount\n")
+    (folder / "orders.py").write_text("import billing\n\n\ndef place_order():\n    return billing.Invoice()\n")
+    (folder / ".env").write_text("PASSWORD=hunter2hunter2\n")
+    return folder
+
+
+def test_a_folder_is_indexed_and_searched(folder: Path) -> None:
+    first = program("index", str(folder), "--json")
+    assert first.returncode == 0, first.stderr
+    values = json.loads(first.stdout)
+    assert (values["root"], values["files"], values["refused"]) == (str(folder), 2, {"secret-name": 1})
+    assert values["chunks"] >= 2
+    assert values["symbols"] >= 2
+    assert values["disk_bytes"] > 0
+    again = program("index", str(folder))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"2 files, {values['chunks']} chunks, ")
+    assert "left out: 1 secret-name" in again.stdout
+    (folder / "fresh.py").write_text("def added_since():\n    pass\n")
+    found = program("search", "added since", "--dir", str(folder), "--json")
+    assert found.returncode == 0, found.stderr
+    (result,) = json.loads(found.stdout)["results"]
+    assert (result["path"], result["start_line"], result["end_line"]) == ("fresh.py", 1, 2)
+    assert (result["symbol"], result["text"].split("(")[0]) == ("added_since", "def added_since")
+
+
+def test_results_are_shown_with_their_places(folder: Path) -> None:
+    done = program("search", "settle", "--dir", str(folder), "--limit", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("billing.py:1-3  Invoice")
+    assert "    class Invoice:\n        def settle(self, amount):\n" in done.stdout
+    assert "1 of " in done.stderr
+    nothing = program("search", "hunter2hunter2", "--dir", str(folder))
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "0 of " in nothing.stderr
+
+
+def test_a_folder_is_indexed_anew(folder: Path) -> None:
+    assert invoke("index", str(folder)).exit_code == 0
+    values = json.loads(invoke("index", str(folder), "--anew", "--json").stdout)
+    assert values["files"] == 2
+    capped = json.loads(invoke("index", str(folder), "--json", "--set", "index.max_files=1").stdout)
+    assert capped["files"] == 1
+    assert "index.max_files" in capped["message"]
+
+
+def test_an_index_that_cannot_be_written_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    (home / "cache").write_text("in the way")
+    assert "index directory" in only_error(program("index", str(folder)))

@@ -52,8 +52,10 @@ def test_a_folder_moves_from_tree_to_tree(tmp_path: Path, commits: list[str], mo
     made = Workspaces(tmp_path / "clones", tmp_path / "scratch")
     first = {"a.py": b"one", "deep/é.py": b"\x00\xff\n", "empty": b""}
     for commit, expected in ((commits[0], first), (commits[1], {"a.py": b"two\r\n"}), (commits[0], first)):
-        folder = made.folder(replace(ITEM, parent=commit))
+        folder, changed = made.folder(replace(ITEM, parent=commit))
         assert contents(folder) == expected
+        assert set(changed) >= {folder / "a.py", folder / "empty"}
+        assert made.folder(replace(ITEM, parent=commit)) == (folder, [])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""Answers the pipeline's questions from the index and from what the user is at: the pieces to show the model.
+
+One thread looks; the event loop only hands it the question and what is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from intract_lsp.completion.generation import Chunk
+from intract_lsp.completion.request import Retrieved
+from intract_lsp.completion.retrieval import Question
+from intract_lsp.index.open_documents import Changes, OpenDocument, OpenDocuments
+from intract_lsp.index.query import CursorLines, query_weights
+from intract_lsp.index.ranking import Candidate, Ranked, Selection, Source, select
+from intract_lsp.index.status import IndexedFolder
+
+if TYPE_CHECKING:
+    from intract_lsp.index.corpus import Corpus
+    from intract_lsp.index.open_files import OpenFiles
+    from intract_lsp.index.store import ChunkStore
+
+FOUND = 40
+"""Chunks that the search returns."""
+
+COMPARED = 16
+"""The best of them, of which excerpts are taken."""
+
+LIKENESS_WEIGHT = 3.0
+"""What a likeness of the surroundings counts beside a BM25 score."""
+
+SHOWN_ABOVE = 60
+SHOWN_BELOW = 30
+"""Lines around the cursor that the prompt shows anyway."""
+
+CHARACTERS_PER_TOKEN = 3.0
+"""Fewer than code has on average, so that the pieces fit; the prompt counts exactly."""
+
+
+class WorkspaceRetriever:
+    """Finds pieces of other files of the workspace; see ``completion.retrieval.Retriever``."""
+
+    def __init__(self, folder_of: Callable[[str], IndexedFolder | None]) -> None:
+        """``folder_of`` returns the indexed folder that a document's address lies in, at once and from any thread."""
+        self._folder_of = folder_of
+        self._thread = ThreadPoolExecutor(1, "intract-retrieval")
+        self._passed_on = OpenDocuments()
+        self._open: dict[Path, OpenFiles] = {}
+        """By folder; of the thread alone, as is the next one."""
+        self._places: dict[str, tuple[Path, str]] = {}
+        """Folder and path of the open documents, by address."""
+        self._unplaced: dict[str, str] = {}
+        """Texts of open documents that are in no index, or not yet."""
+        self.documents: Callable[[], Iterable[OpenDocument]] = lambda: ()
+        """What the editor has open; asked on the thread that asks the questions."""
+
+    def ask(self, question: Question) -> Future[tuple[Retrieved, ...]]:
+        """Begin to look for pieces."""
+        return self._thread.submit(self._look, question, self._passed_on.changes(self.documents()))
+
+    def close(self) -> None:
+        """Let the thread go; what waits is dropped."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _look(self, question: Question, changes: Changes) -> tuple[Retrieved, ...]:
+        self._follow(changes)
+        folder = self._folder_of(question.uri)
+        if folder is None or question.tokens <= 0:
+            return ()
+        above, below = question.above.splitlines(), question.below.splitlines()
+        open_files = self._open.get(folder.root)
+        overlay = None if open_files is None else open_files.corpus
+        candidates = _searched(folder.store, overlay, question.path, above, below)
+        shown = (*above[-SHOWN_ABOVE:], *below[:SHOWN_BELOW])
+        present = [_candidate(piece) for piece in question.present]
+        chosen = select(candidates, shown, _tokens, Selection(question.tokens), present)
+        return tuple(_retrieved(ranked) for ranked in chosen)
+
+    def _follow(self, changes: Changes) -> None:
+        """Take over what was edited, opened or closed; files that the index refuses stay out here, too."""
+        for uri in changes.closed:
+            self._unplaced.pop(uri, None)
+            if uri in self._places:
+                root, path = self._places.pop(uri)
+                self._open[root].drop(path)
+        self._unplaced.update(changes.texts)
+        for uri, text in list(self._unplaced.items()):
+            folder = self._folder_of(uri)
+            found = None if folder is None else _path_in(folder.root, uri)
+            if folder is not None and found is not None and found in folder.symbols.files:
+                del self._unplaced[uri]
+                self._places[uri] = folder.root, found
+                self._open_files(folder.root).put(found, text)
+
+    def _open_files(self, root: Path) -> OpenFiles:
+        # Imported on this thread: parsers and tables take a while.
+        from intract_lsp.index.open_files import OpenFiles
+
+        return self._open.setdefault(root, OpenFiles())
+
+
+def _path_in(root: Path, uri: str) -> str | None:
+    """Return the path of a document inside a folder, with ``/``; ``None`` where it is no file in it."""
+    address = urlsplit(uri)
+    path = Path(url2pathname(address.path))
+    return path.relative_to(root).as_posix() if address.scheme == "file" and path.is_relative_to(root) else None
+
+
+def _searched(
+    store: ChunkStore, overlay: Corpus | None, path: str, above: Sequence[str], below: Sequence[str]
+) -> Iterator[Candidate]:
+    """Yield excerpts of the chunks that full-text search finds, scored by how much they resemble the cursor's place."""
+    hits = store.search(query_weights(above, below), FOUND, (path,), overlay)
+    place = CursorLines(above)
+    for hit in hits[:COMPARED]:
+        lines = hit.chunk.text.splitlines()
+        excerpt = place.excerpt(lines)
+        text = "\n".join(lines[excerpt.start : excerpt.end]).strip("\n")
+        score = hit.score + LIKENESS_WEIGHT * excerpt.likeness
+        yield Candidate(hit.chunk.path, text, hit.chunk.start_line + excerpt.start, Source.SEARCH, score)
+
+
+def _tokens(text: str) -> int:
+    return int(len(text) / CHARACTERS_PER_TOKEN) + 1
+
+
+def _candidate(piece: Retrieved) -> Candidate:
+    source = Source(piece.sources[0])
+    return Candidate(piece.chunk.path, piece.chunk.text, piece.start_line, source, piece.score)
+
+
+def _retrieved(ranked: Ranked) -> Retrieved:
+    candidate = ranked.candidate
+    sources = tuple(source.value for source in ranked.sources)
+    return Retrieved(Chunk(candidate.path, candidate.text), candidate.start_line, sources, ranked.score, ranked.tokens)
