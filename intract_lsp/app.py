@@ -18,7 +18,6 @@ from intract_lsp.index.worker import IndexWorker
 from intract_lsp.inference.echo_engine import EchoEngine
 from intract_lsp.inference.engine import (
     CompletionEngine,
-    EngineState,
     LoadOrder,
     ModelCard,
     ModelFiles,
@@ -89,9 +88,9 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch", *, w
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)
     on_mains = at_most_every(BATTERY_SECONDS, lambda: not on_battery())
-    index = build_index(now, paths, busy=lambda: worker.status.state is EngineState.BUSY, watch=watch)
     retriever = WorkspaceRetriever(lambda uri: folder_of(uri, index.folders()))
     service = CompletionService(worker, cache, policy(now), may_work_ahead=on_mains, retriever=retriever)
+    index = build_index(now, paths, busy=lambda: service.pending, watch=watch)
     return App(paths, settings, worker, service, cache, index, retriever)
 
 

@@ -56,20 +56,25 @@ def serve(tcp: str | None, engine: str, options: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("location", metavar="FILE:LINE:COL")
+@click.option("--workspace", type=_FOLDER, help="The folder to show pieces of; default: the file's git repository.")
+@click.option("--explain", is_flag=True, help="List the pieces of other files that the model was shown, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
-def complete(location: str, as_json: bool, model: str | None, options: tuple[str, ...]) -> None:
+def complete(
+    location: str, workspace: Path | None, explain: bool, as_json: bool, model: str | None, options: tuple[str, ...]
+) -> None:
     """Complete at a place in a file and print the suggestion.
 
     LINE and COL count from 1, as editors show them; COL may be one past the line's last character. The file is left
-    as it is.
+    as it is. Its workspace is indexed first; --set completion.retrieval=false does without.
     """
     from intract_lsp.location import read_request
     from intract_lsp.oneshot import complete_once
 
     app = _quiet_app(options, model)
-    result = complete_once(app, read_request(location), _progress())
+    request, folder = read_request(location, workspace and workspace.absolute())
+    result = complete_once(app, request, folder, _progress())
     suggestion = result.suggestion
     reason = result.reject_reason
     if as_json:
@@ -81,9 +86,21 @@ def complete(location: str, as_json: bool, model: str | None, options: tuple[str
             "prompt_tokens": result.timings.prompt_tokens,
             "generated_tokens": result.timings.generated_tokens,
             "model": result.model,
+            "context": [piece.values() for piece in result.pieces],
         }
         click.echo(json.dumps(values, ensure_ascii=False))
-    elif suggestion is not None:
+        return
+    if explain:
+        for piece in result.pieces:
+            shown = piece.values()
+            click.echo(
+                f"{shown['path']}:{shown['start_line']}-{shown['end_line']}  {', '.join(piece.sources)}  "
+                f"score {piece.score:.3f}  {piece.tokens} tokens",
+                err=True,
+            )
+        stages = ", ".join(f"{name} {value} ms" for name, value in result.timings.milliseconds().items())
+        click.echo(f"{len(result.pieces)} pieces; {result.timings.prompt_tokens} prompt tokens; {stages}", err=True)
+    if suggestion is not None:
         click.echo(suggestion.text)
     else:
         click.echo(reason.sentence if reason is not None else "", err=True)

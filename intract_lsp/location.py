@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from intract_lsp.text import WINDOW, Place, PositionEncoding, TextBuffer
 _LOCATION = re.compile(r"(?P<file>.+):(?P<line>\d+):(?P<column>\d+)")
 
 
-def read_request(location: str) -> CompletionRequest:
-    """Read the file and return the request at its place, lines and columns counted from 1.
+def read_request(location: str, workspace: Path | None = None) -> tuple[CompletionRequest, Path | None]:
+    """Read the file and return the request at its place, lines and columns counted from 1, with its workspace folder.
 
-    Raises ``LocationError`` with a sentence that names what is wrong with the location.
+    Without ``workspace`` that is the nearest folder above the file that git keeps, if there is one. Raises
+    ``LocationError`` with a sentence that names what is wrong with the location.
     """
     match = _LOCATION.fullmatch(location)
     if match is None:
@@ -35,12 +37,17 @@ def read_request(location: str) -> CompletionRequest:
     if not 1 <= column <= length + 1:
         raise LocationError(f"Line {line} of {path} has {length} characters: COL is 1 to {length + 1}, not {column}.")
     place = Place(line - 1, column - 1)
-    return CompletionRequest(
-        uri=path.absolute().as_uri(),
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - a link to the file is not to be followed
+    if workspace is None:
+        workspace = next((folder for folder in absolute.parents if (folder / ".git").exists()), None)
+    inside = workspace is not None and absolute.is_relative_to(workspace)
+    request = CompletionRequest(
+        uri=absolute.as_uri(),
         version=0,
         language_id=language_id(path.name),
         prefix=buffer.before(place, WINDOW),
         suffix=buffer.behind(place, WINDOW),
         trigger=TriggerKind.INVOKED,
-        path=path.name,
+        path=absolute.relative_to(workspace).as_posix() if workspace is not None and inside else path.name,
     )
+    return request, workspace if inside else None

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from intract_lsp.app import App, build_index
 from intract_lsp.completion.request import CompletionRequest, CompletionResult
 from intract_lsp.console import Reporter
-from intract_lsp.errors import IndexingError
+from intract_lsp.errors import IndexingError, IntractError
 from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.evaluation.run import evaluate
 from intract_lsp.evaluation.summary import format_summary, summarise
@@ -26,10 +28,25 @@ from intract_lsp.inference.engine import EngineState, EngineStatus, ModelCard
 from intract_lsp.paths import Paths
 from intract_lsp.settings import Settings
 
+FIRST_RETRIEVAL = 5.0
+"""Seconds that the first question to an index may take: its libraries are imported for it."""
 
-def complete_once(app: App, request: CompletionRequest, reporter: Reporter) -> CompletionResult:
-    """Load the model and answer one request. Raises ``ModelError`` where it cannot be loaded."""
+
+def complete_once(app: App, request: CompletionRequest, workspace: Path | None, reporter: Reporter) -> CompletionResult:
+    """Load the model, bring the index of ``workspace`` up to date if there is one, and answer one request.
+
+    Raises ``ModelError`` where the model cannot be loaded, and ``IndexingError`` where the folder cannot be indexed.
+    """
+    settings = app.settings.current
     with _loaded(app, reporter):
+        if workspace is not None and settings.index.enabled and settings.completion.retrieval:
+            with reporter:
+                reporter(f"Indexing {workspace.name}", None)
+                app.index.set_folders((workspace,))
+                app.index.start()
+                app.index.settled().result()
+            _raise_failure(app.index)
+            app.service.policy = replace(app.service.policy, retrieval_deadline=FIRST_RETRIEVAL)
         return asyncio.run(app.service.complete(request))
 
 
@@ -73,7 +90,14 @@ def _folders(
     settings = app.settings.current
     # At the same place each time, so that what is indexed of it is of use to the next evaluation.
     scratch = app.paths.cache / "evaluation"
-    shutil.rmtree(scratch, ignore_errors=True)
+    lock = FileLock(app.paths.cache / "evaluation.lock", timeout=0)
+    if repositories is not None:
+        app.paths.cache.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise IntractError("Another evaluation works on trees of repositories: wait until it has ended.") from error
+        shutil.rmtree(scratch, ignore_errors=True)
     trees = None if repositories is None else Workspaces(repositories, scratch)
 
     async def folder(item: Item) -> Path | None:
@@ -94,7 +118,9 @@ def _folders(
     try:
         yield folder
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if repositories is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+            lock.release()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from intract_lsp.completion.generation import Chunk
 
@@ -32,8 +32,6 @@ class CompletionRequest:
     trigger: TriggerKind = TriggerKind.AUTOMATIC
     path: str = ""
     """Path inside the workspace with ``/``, or the document's last name; empty for documents that are not files."""
-    repository: str = ""
-    """Name of the workspace folder, for repo-level prompts."""
     tab_size: int = 0
     """Columns of one indentation level as the editor has it; 0 = infer it from the text."""
 
@@ -158,6 +156,18 @@ class Retrieved:
     score: float
     tokens: int
     """What it costs in the prompt, estimated."""
+
+    def values(self) -> dict[str, Any]:
+        """Return where it is from and why it was chosen, without its text, as JSON values; lines count from 1."""
+        first = self.start_line + 1
+        return {
+            "path": self.chunk.path,
+            "start_line": first,
+            "end_line": first + self.chunk.text.count("\n"),
+            "sources": list(self.sources),
+            "score": round(self.score, 4),
+            "tokens": self.tokens,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,11 @@ class CompletionService:
         self.prepared = 0
         """Prompts computed ahead, from beginning to end."""
 
+    @property
+    def pending(self) -> bool:
+        """Whether a request waits for its answer; may be asked on any thread."""
+        return bool(self._tickets)
+
     async def complete(self, request: CompletionRequest) -> CompletionResult:
         """Return a suggestion or the reason for none, after at most the deadline and what one model step takes.
 

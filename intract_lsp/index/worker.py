@@ -251,9 +251,16 @@ class IndexWorker:
     def _give_way(self) -> None:
         """Let a pending completion go first, but not for ever."""
         end = time.monotonic() + LONGEST_WAIT
-        while self._busy() and time.monotonic() < end and not self._stopping:
+        while self._is_busy() and time.monotonic() < end and not self._stopping:
             with self._wake:
                 self._wake.wait_for(lambda: self._stopping, BUSY_LOOK_SECONDS)
+
+    def _is_busy(self) -> bool:
+        try:
+            return self._busy()
+        except Exception as error:  # noqa: BLE001 - reported; work that is never done would be tried for ever
+            _log(error)
+            return False
 
     def _report(self) -> None:
         """Tell how things stand, and those who wait for the end that it has come."""

@@ -143,4 +143,5 @@ def _explain(answered: Answered) -> dict[str, Any]:
         "reusedTokens": result.timings.reused_tokens,
         "generatedTokens": result.timings.generated_tokens,
         "model": result.model,
+        "context": [piece.values() for piece in result.pieces],
     }

@@ -57,18 +57,18 @@ def open_folders(server: LanguageServer) -> list[str]:
     return addresses or ([workspace.root_uri] if workspace.root_uri else [])
 
 
-def path_in_workspace(uri: str, folders: Sequence[str]) -> tuple[str, str]:
-    """Return a document's path inside the innermost folder that holds it, and that folder's name.
+def path_in_workspace(uri: str, folders: Sequence[str]) -> str:
+    """Return a document's path inside the innermost folder that holds it.
 
-    Outside all folders the path is the file's name alone; a document that is no file has neither.
+    Outside all folders the path is the file's name alone; that of a document that is no file is empty.
     """
     parts = urlsplit(uri)
     if parts.scheme not in ("file", "vscode-notebook-cell", "vscode-remote"):
-        return "", ""
+        return ""
     path = PurePosixPath(unquote(parts.path))
     roots = [PurePosixPath(unquote(urlsplit(folder).path)) for folder in folders]
     holding = [root for root in roots if path.is_relative_to(root)]
     if not holding:
-        return path.name, ""
+        return path.name
     root = max(holding, key=lambda folder: len(folder.parts))
-    return str(path.relative_to(root)), root.name
+    return str(path.relative_to(root))

@@ -47,7 +47,6 @@ def completion_request(
     document: Document, before: str, behind: str, trigger: TriggerKind, folders: Sequence[str]
 ) -> CompletionRequest:
     """Return the pipeline's form of a request at a place with this text around it."""
-    path, repository = convert.path_in_workspace(document.uri, folders)
     return CompletionRequest(
         uri=document.uri,
         version=document.version,
@@ -55,8 +54,7 @@ def completion_request(
         prefix=before,
         suffix=behind,
         trigger=trigger,
-        path=path,
-        repository=repository,
+        path=convert.path_in_workspace(document.uri, folders),
     )
 
 

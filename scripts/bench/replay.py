@@ -89,7 +89,6 @@ def _context(line: TypedLine, stroke: Keystroke, policy: Policy) -> CompletionCo
         prefix=line.before + stroke.typed,
         suffix=line.item.suffix,
         path=f"{stroke.line}/{line.item.path}",
-        repository="bench",
     )
     context = build_context(request, policy.multi_line)
     if not isinstance(context, CompletionContext):

@@ -59,14 +59,14 @@ def test_the_popup_s_item_is_taken_in() -> None:
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("file:///w/app/src/m.py", ("src/m.py", "app")),
-        ("file:///w/app/lib/inner/m.py", ("m.py", "inner")),
-        ("file:///w/app%20two/m%C3%A4.py", ("mä.py", "app two")),
-        ("vscode-notebook-cell:/w/app/n.ipynb#X1", ("n.ipynb", "app")),
-        ("file:///w/application/m.py", ("m.py", "")),
-        ("file:///elsewhere/m.py", ("m.py", "")),
-        ("untitled:Untitled-1", ("", "")),
-        ("git:/w/app/m.py", ("", "")),
+        ("file:///w/app/src/m.py", "src/m.py"),
+        ("file:///w/app/lib/inner/m.py", "m.py"),
+        ("file:///w/app%20two/m%C3%A4.py", "mä.py"),
+        ("vscode-notebook-cell:/w/app/n.ipynb#X1", "n.ipynb"),
+        ("file:///w/application/m.py", "m.py"),
+        ("file:///elsewhere/m.py", "m.py"),
+        ("untitled:Untitled-1", ""),
+        ("git:/w/app/m.py", ""),
     ],
 )
 def test_paths_in_the_workspace(uri: str, expected: tuple[str, str]) -> None:

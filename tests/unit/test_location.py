@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
     ],
 )
 def test_places(file: Path, place: str, prefix: str, suffix: str) -> None:
-    request = read_request(f"{file}:{place}")
+    request, _ = read_request(f"{file}:{place}")
     assert (request.prefix, request.suffix) == (prefix, suffix)
     assert request.trigger is TriggerKind.INVOKED
     assert (request.language_id, request.path) == ("python", file.name)
@@ -35,17 +35,17 @@ def test_places(file: Path, place: str, prefix: str, suffix: str) -> None:
 
 def test_a_name_with_colons(tmp_path: Path) -> None:
     (tmp_path / "a:1:2").write_text("xyz")
-    assert read_request(f"{tmp_path}/a:1:2:1:3").prefix == "xy"
+    assert read_request(f"{tmp_path}/a:1:2:1:3")[0].prefix == "xy"
 
 
 def test_the_line_behind_the_last_line_end(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x\n")
-    assert read_request(f"{tmp_path}/a.py:2:1").prefix == "x\n"
+    assert read_request(f"{tmp_path}/a.py:2:1")[0].prefix == "x\n"
 
 
 def test_a_large_file_is_cut_around_the_cursor(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n" * 200_000)
-    request = read_request(f"{tmp_path}/a.py:100000:1")
+    request, _ = read_request(f"{tmp_path}/a.py:100000:1")
     assert WINDOW <= len(request.prefix) < 2 * WINDOW
     assert WINDOW <= len(request.suffix) < 2 * WINDOW
     assert request.prefix.startswith("x = 1\n")
@@ -78,3 +78,18 @@ def test_wrong_files(tmp_path: Path) -> None:
         read_request(f"{tmp_path}/none.py:1:1")
     with pytest.raises(LocationError, match="cannot be read"):
         read_request(f"{tmp_path}:1:1")
+
+
+def test_the_workspace_is_the_nearest_repository_or_the_folder_named(tmp_path: Path) -> None:
+    (tmp_path / "outer" / ".git").mkdir(parents=True)
+    inner = tmp_path / "outer" / "inner"
+    (inner / "src").mkdir(parents=True)
+    (inner / ".git").write_text("gitdir: elsewhere\n")  # as in a worktree or a submodule
+    file = inner / "src" / "a.py"
+    file.write_text("x\n")
+    request, folder = read_request(f"{file}:1:2")
+    assert (request.path, folder) == ("src/a.py", inner)
+    request, folder = read_request(f"{file}:1:2", tmp_path / "outer")
+    assert (request.path, folder) == ("inner/src/a.py", tmp_path / "outer")
+    request, folder = read_request(f"{file}:1:2", tmp_path / "other")
+    assert (request.path, folder) == ("a.py", None)

@@ -191,7 +191,8 @@ def test_folders_come_and_go(bench: Bench) -> None:
     assert bench.opened(bench.root, other)[0].done == 0, "nothing was read again"
     bench.worker.set_folders(())
     bench.settle()
-    assert bench.worker.statuses() == bench.worker.folders() == ()
+    assert bench.worker.statuses() == ()
+    assert bench.worker.folders() == ()
     free = IndexFolder(bench.directory / "index", other)
     assert free.writable
     free.close()
@@ -302,6 +303,20 @@ def test_listeners_that_fail(bench: Bench) -> None:
     assert one(bench.opened()).state is IndexState.IDLE
 
 
+def test_a_question_that_fails_is_no_reason_to_wait(tmp_path: Path) -> None:
+    def failing() -> bool:
+        raise RuntimeError
+
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.py").write_text("x = 1\n")
+    worker = IndexWorker(tmp_path / "index", tmp_path / "state.db", 10, failing, watch=False)
+    worker.start()
+    worker.set_folders([tmp_path / "root"])
+    worker.settled().result(PATIENCE)
+    assert one(worker.statuses()).files == 1
+    assert worker.stop(PATIENCE)
+
+
 def test_a_database_that_is_none(bench: Bench) -> None:
     (bench.directory / "state.db").write_bytes(b"this is no database, and has never been one" * 50)
     bench.write("a.py")
@@ -349,6 +364,18 @@ def test_a_cap_is_said_once(tmp_path: Path) -> None:
     bench.settle()
     assert len(bench.notices) == 1
     assert bench.worker.stop(PATIENCE)
+
+
+def test_a_cap_that_changes(bench: Bench) -> None:
+    for number in range(4):
+        bench.write(f"{number}.py")
+    bench.worker.set_folders((bench.root,), max_files=3)
+    assert one(bench.settle()).files == 3
+    bench.opened(bench.root)
+    assert one(bench.worker.statuses()).files == 3
+    bench.worker.set_folders((bench.root,), max_files=10)
+    status = one(bench.settle())
+    assert (status.files, status.done, status.message) == (4, 1, "")
 
 
 def test_states_on_the_way(bench: Bench) -> None:
