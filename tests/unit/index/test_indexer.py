@@ -319,6 +319,30 @@ def test_a_damaged_table_is_built_anew(workspace: Workspace) -> None:
     assert not workspace.indexer.rebuilt
 
 
+def test_the_end_between_the_two_commits(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = workspace.write("a.py", "def before(): return 1\n")
+    workspace.scan()
+    rows, found = workspace.indexer.searched.store.rows(), file.stat()
+
+    def end(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    workspace.write("a.py", "def after(): return 2\n")
+    new = workspace.write("b.py", "def b(): return 1\n")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Manifest, "put", end)
+        workspace.scan()
+    assert workspace.indexer.searched.store.rows() != rows
+    # Before the next start everything is again as the manifest knows it.
+    new.unlink()
+    workspace.write("a.py", "def before(): return 1\n")
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    workspace.reopen()
+    workspace.scan()
+    assert workspace.indexer.searched.store.rows() == rows
+    assert workspace.symbols() == {"a.py": ["before"]}
+
+
 def test_starting_over(workspace: Workspace) -> None:
     workspace.write("a.py", "def a(): return 1\n")
     workspace.scan()

@@ -141,6 +141,13 @@ def test_a_method_from_elsewhere_in_a_signature() -> None:
     assert not any(holds_one(chunk.text) for chunk in found.chunks)
 
 
+def test_what_is_defined_around_a_secret_is_left_out() -> None:
+    text = f"def login(user):\n    return send(user, '{TOKEN}')\n\n\ndef logout(user):\n    return send(user)\n"
+    found = extract("a.py", text, GRAMMARS)
+    assert [symbol.name for symbol in found.symbols] == ["logout"]
+    assert [chunk.symbol for chunk in found.chunks] == ["logout"]
+
+
 def test_a_file_without_secrets_loses_nothing() -> None:
     text = "import os\n\n\ndef password_of(user: str) -> str:\n    return os.environ['PASSWORD']\n"
     found = extract("a.py", text, GRAMMARS)
