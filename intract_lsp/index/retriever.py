@@ -5,9 +5,11 @@ One thread looks; the event loop only hands it the question and what is in memor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -25,14 +27,26 @@ if TYPE_CHECKING:
     from intract_lsp.index.open_files import OpenFiles
     from intract_lsp.index.store import ChunkStore
 
-FOUND = 40
+FOUND = 60
 """Chunks that the search returns."""
 
+LEAST_SCORE = 3.0
+"""Of the best one, by BM25, for each power of e in the number of chunks: a rare word scores more among many. Below it
+nothing of the workspace resembles the place, and pieces only distract. On commit replay lines that need nothing from
+elsewhere lose half as much with it, and those that do gain as much."""
+
 COMPARED = 16
-"""The best of them, of which excerpts are taken."""
+"""The best of them in the document's language, of which excerpts are taken."""
 
 LIKENESS_WEIGHT = 3.0
 """What a likeness of the surroundings counts beside a BM25 score."""
+
+FAMILIES = MappingProxyType(
+    {
+        **dict.fromkeys(("typescript", "typescriptreact", "javascript", "javascriptreact"), "typescript"),
+        **dict.fromkeys(("c", "cpp"), "cpp"),
+    }
+)
 
 SHOWN_ABOVE = 60
 SHOWN_BELOW = 30
@@ -75,7 +89,7 @@ class WorkspaceRetriever:
         above, below = question.above.splitlines(), question.below.splitlines()
         open_files = self._open.get(folder.root)
         overlay = None if open_files is None else open_files.corpus
-        candidates = _searched(folder.store, overlay, question.path, above, below)
+        candidates = _searched(folder.store, overlay, question.path, question.language_id, above, below)
         shown = (*above[-SHOWN_ABOVE:], *below[:SHOWN_BELOW])
         present = [_candidate(piece) for piece in question.present]
         chosen = select(candidates, shown, _tokens, Selection(question.tokens), present)
@@ -112,17 +126,30 @@ def _path_in(root: Path, uri: str) -> str | None:
 
 
 def _searched(
-    store: ChunkStore, overlay: Corpus | None, path: str, above: Sequence[str], below: Sequence[str]
+    store: ChunkStore,
+    overlay: Corpus | None,
+    path: str,
+    language_id: str,
+    above: Sequence[str],
+    below: Sequence[str],
 ) -> Iterator[Candidate]:
     """Yield excerpts of the chunks that full-text search finds, scored by how much they resemble the cursor's place."""
-    hits = store.search(query_weights(above, below), FOUND, (path,), overlay)
+    found = store.search(query_weights(above, below), FOUND, (path,), overlay)
+    hits = [hit for hit in found if _family(hit.chunk.language) == _family(language_id)][:COMPARED]
+    if not hits or hits[0].score < LEAST_SCORE * math.log1p(store.chunk_count):
+        return
     place = CursorLines(above)
-    for hit in hits[:COMPARED]:
+    for hit in hits:
         lines = hit.chunk.text.splitlines()
         excerpt = place.excerpt(lines)
         text = "\n".join(lines[excerpt.start : excerpt.end]).strip("\n")
         score = hit.score + LIKENESS_WEIGHT * excerpt.likeness
         yield Candidate(hit.chunk.path, text, hit.chunk.start_line + excerpt.start, Source.SEARCH, score)
+
+
+def _family(language_id: str) -> str:
+    """Return one name for languages whose code helps in each other's."""
+    return FAMILIES.get(language_id, language_id)
 
 
 def _tokens(text: str) -> int:

@@ -147,3 +147,15 @@ def test_a_secret_typed_in_another_document_stays_there(shop: Shop) -> None:
     text = FILES["shop/orders.py"].replace("    return", f'    basket.key = "{token}"\n    return')
     shop.documents = [Document(shop.uri("shop/orders.py"), 1, text)]
     assert all(token not in found.chunk.text for found in shop.ask())
+
+
+def test_where_nothing_resembles_the_place_nothing_is_shown(shop: Shop) -> None:
+    shop.index()
+    assert shop.ask(above="import zebra\n\nquagga = zebra.count()\n") == []
+
+
+def test_code_of_another_language_is_no_example(shop: Shop) -> None:
+    (shop.root / "shop" / "orders.go").write_text(FILES["shop/orders.py"])
+    (shop.root / "shop" / "orders.py").unlink()
+    shop.index()
+    assert shop.ask() == []
