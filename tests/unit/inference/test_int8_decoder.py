@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,8 @@ def both(config: Any, team: Team) -> tuple[Int8Decoder, LeanDecoder]:
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
-    team = Team(3)
-    yield team
-    team.dismiss()
+def team() -> Team:
+    return Team(3)
 
 
 @pytest.fixture(scope="module")
