@@ -23,8 +23,8 @@ from intract_lsp.inference.engine import (
     ModelFiles,
     ReportProgress,
 )
+from intract_lsp.inference.model_engine import ModelEngine, Resolve
 from intract_lsp.inference.threads import on_battery
-from intract_lsp.inference.torch_engine import Resolve, TorchEngine
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths
 from intract_lsp.settings import Settings, SettingsStack, layer_from_options, read_layer
@@ -75,8 +75,8 @@ def load_settings(paths: Paths, options: Iterable[str] = ()) -> tuple[SettingsSt
     return stack, problems
 
 
-def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch", *, watch: bool = True) -> App:
-    """Construct the parts; ``engine`` is ``torch``, or ``echo`` for the one without weights.
+def build_app(settings: SettingsStack, paths: Paths, engine: str = "model", *, watch: bool = True) -> App:
+    """Construct the parts; ``engine`` is ``model``, or ``echo`` for the one without weights.
 
     With ``watch`` the index follows what changes on disk; else a folder is as it was when it was told of.
     Nothing is started: the caller starts the workers and loads a model when it is ready to.
@@ -84,7 +84,7 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "torch", *, w
     now = settings.current
     # Compiled kernels are kept with all else that can be made again; numba reads this when it is imported.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(paths.cache / "kernels"))
-    chosen: CompletionEngine = EchoEngine() if engine == "echo" else TorchEngine(_resolver(settings, paths))
+    chosen: CompletionEngine = EchoEngine() if engine == "echo" else ModelEngine(_resolver(settings, paths))
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)
     on_mains = at_most_every(BATTERY_SECONDS, lambda: not on_battery())

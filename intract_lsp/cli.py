@@ -29,7 +29,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--tcp", metavar="HOST:PORT", help="Listen on an address instead of stdio; one client at a time.")
-@click.option("--engine", type=click.Choice(["torch", "echo"]), default="torch", help="What answers.")
+@click.option("--engine", type=click.Choice(["model", "echo"]), default="model", help="What answers.")
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
 def serve(tcp: str | None, engine: str, options: tuple[str, ...]) -> None:
     """Run the language server (over stdio); editors start this.

@@ -47,7 +47,7 @@ from intract_lsp.completion.stop import stop_rule
 from intract_lsp.errors import IntractError
 from intract_lsp.evaluation.items import Item
 from intract_lsp.inference.engine import CompletionEngine, ModelFiles
-from intract_lsp.inference.torch_engine import TorchEngine
+from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import default_paths
 
@@ -167,12 +167,12 @@ def measure(items: Sequence[Item], plain: Arm, speculating: Arm, llama: Arm | No
             arm.decode(context)
 
 
-def load(arguments: argparse.Namespace, speculate: bool) -> tuple[TorchEngine, int, float]:
+def load(arguments: argparse.Namespace, speculate: bool) -> tuple[ModelEngine, int, float]:
     """Return an engine with its model, its threads, and the seconds that loading took."""
     found = setup_bench.installed_model(arguments.model)
     copy = quantized_copy(found.directory, default_paths())
     files = ModelFiles(found.name, found.directory, found.fim_family, copy)
-    engine = TorchEngine(lambda name, report, token: files, speculate=speculate)
+    engine = ModelEngine(lambda name, report, token: files, speculate=speculate)
     order = load_order(setup_bench.settings_in_force(arguments))
     began = time.perf_counter()
     card = engine.load(order, lambda sentence, fraction: None, CancelToken())

@@ -28,7 +28,7 @@ from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.completion.prompt import PromptSource, encode_text, render
 from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.inference.engine import LoadOrder, ModelFiles
-from intract_lsp.inference.torch_engine import TorchEngine
+from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.models import fetch
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import default_paths
@@ -36,7 +36,7 @@ from intract_lsp.paths import default_paths
 LONGEST_MIDDLE = 40
 
 
-def scored(engine: TorchEngine, item: Item, budget: PromptBudget) -> tuple[float, list[int], list[int]]:
+def scored(engine: ModelEngine, item: Item, budget: PromptBudget) -> tuple[float, list[int], list[int]]:
     """Return the middle's summed negative log-likelihood, its tokens and the most likely ones in their places."""
     loaded = engine._loaded  # a bench of the engine's inside: serving has no use for likelihoods
     assert loaded is not None
@@ -58,7 +58,7 @@ def run(items: Sequence[Item], model: str, precision: str, budget: PromptBudget)
     if found is None:
         raise SystemExit(f"{model} is not on this machine; fetch it with `intract-lsp models pull {model}`.")
     files = ModelFiles(found.name, found.directory, found.fim_family, quantized_copy(found.directory, paths))
-    engine = TorchEngine(lambda name, report, token: files)
+    engine = ModelEngine(lambda name, report, token: files)
     engine.load(LoadOrder(model, precision=precision), lambda sentence, fraction: None, CancelToken())
     began, total, count, best = time.monotonic(), 0.0, 0, list[int]()
     for item in track(items, precision):

@@ -30,7 +30,7 @@ AUTOMATIC = 2
 class ServerSession:
     """One server process from start to stop. Columns are counted in characters (UTF-32)."""
 
-    def __init__(self, settings: Sequence[str], engine: str = "torch") -> None:
+    def __init__(self, settings: Sequence[str], engine: str = "model") -> None:
         """Start the process and the session; ``settings`` are SECTION.NAME=VALUE texts."""
         options = [part for setting in settings for part in ("--set", setting)]
         command = [sys.executable, "-m", "intract_lsp", "serve", "--engine", engine, *options]

@@ -53,7 +53,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th item")
     made.add_argument("--model", default="auto", metavar="M", help="our model (default: the one for this machine)")
     made.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting")
-    made.set_defaults(engine="torch")
+    made.set_defaults(engine="model")
     made.add_argument("--against", choices=["llama.cpp"], help="measure this beside ours, alternating")
     made.add_argument("--gguf", type=Path, metavar="FILE", help="its weights: the file our model was converted from")
     return made
@@ -62,7 +62,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def add_typing_arguments(made: argparse.ArgumentParser) -> None:
     """Add what the benches take that type through the server."""
     made.add_argument("--keys", type=int, metavar="N", help="N keys of a line at most")
-    made.add_argument("--engine", choices=["torch", "echo"], help="what answers in the server")
+    made.add_argument("--engine", choices=["model", "echo"], help="what answers in the server")
 
 
 def run(name: str, main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
@@ -77,7 +77,7 @@ def run(name: str, main: Callable[[argparse.Namespace], None], arguments: argpar
 def check(arguments: argparse.Namespace) -> None:
     """Raise ``IntractError`` for what would otherwise show minutes later, or make the server fetch a model."""
     settings_in_force(arguments)
-    if arguments.engine == "torch":
+    if arguments.engine == "model":
         installed_model(arguments.model)
     if arguments.against:
         if arguments.gguf is None or not arguments.gguf.is_file():

@@ -14,7 +14,7 @@ from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.request import CompletionRequest, TriggerKind
 from intract_lsp.inference.engine import LoadOrder, ModelFiles
-from intract_lsp.inference.torch_engine import TorchEngine
+from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.models.store import InstalledModel
 from intract_lsp.paths import default_paths
 from intract_lsp.settings import SettingsStack
@@ -33,16 +33,16 @@ def context(line: int, column: int, typed: str = "") -> CompletionContext:
 
 
 @pytest.fixture(scope="module")
-def engine(real_model: InstalledModel) -> TorchEngine:
+def engine(real_model: InstalledModel) -> ModelEngine:
     files = ModelFiles(real_model.name, real_model.directory, real_model.fim_family)
-    engine = TorchEngine(lambda name, report, token: files)
+    engine = ModelEngine(lambda name, report, token: files)
     # float32: in bfloat16 a prompt computed in other pieces rounds otherwise, and near ties may fall either way.
     engine.load(LoadOrder("auto", precision="float32"), lambda sentence, fraction: None, CancelToken())
     return engine
 
 
 def generate(
-    engine: TorchEngine,
+    engine: ModelEngine,
     at: CompletionContext,
     max_tokens: int = 10,
     token: CancelToken | None = None,
@@ -52,7 +52,7 @@ def generate(
     return engine.generate(at, PromptShape(PromptBudget(160, 40)), limits, token or CancelToken(), on_text)
 
 
-def test_the_tokens_with_a_kept_cache_are_those_of_a_cold_run(engine: TorchEngine) -> None:
+def test_the_tokens_with_a_kept_cache_are_those_of_a_cold_run(engine: ModelEngine) -> None:
     """The user types on, goes back, jumps: whatever is reused, the answer is the one without reuse."""
     cursors = [context(40, 8), context(40, 8, "re"), context(40, 8, "return "), context(40, 8), context(60, 4)]
     engine.forget()
@@ -66,7 +66,7 @@ def test_the_tokens_with_a_kept_cache_are_those_of_a_cold_run(engine: TorchEngin
     assert warm[1].reused_tokens > warm[1].prompt_tokens // 3
 
 
-def test_a_cancel_stops_before_the_next_token(engine: TorchEngine) -> None:
+def test_a_cancel_stops_before_the_next_token(engine: ModelEngine) -> None:
     token = CancelToken()
     seen: list[str] = []
 
@@ -80,7 +80,7 @@ def test_a_cancel_stops_before_the_next_token(engine: TorchEngine) -> None:
     assert len(generation.token_ids) == 3
 
 
-def test_a_cancel_during_the_prefill_stops_it(engine: TorchEngine) -> None:
+def test_a_cancel_during_the_prefill_stops_it(engine: ModelEngine) -> None:
     engine.forget()
     token = CancelToken()
     token.cancel()

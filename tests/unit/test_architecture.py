@@ -61,7 +61,7 @@ ONLY_IN = {
             "inference.transformers_network",
             "inference.weights",
         },
-        {"models.convert", "doctor", "inference.tokenizer", "inference.torch_engine"},
+        {"models.convert", "doctor", "inference.tokenizer", "inference.model_engine"},
     ),
     "numba": ({"inference.jit", "inference.kernels"}, set()),
     "llvmlite": ({"inference.jit"}, set()),

@@ -94,7 +94,7 @@ class _Loaded:
     """``None`` where the number is fixed."""
 
 
-class TorchEngine:
+class ModelEngine:
     """Greedy completion with a transformers model; keys and values of the last prompt are kept."""
 
     def __init__(self, resolve: Resolve, speculate: bool = True) -> None:

@@ -22,13 +22,13 @@ from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import FORMATS, PromptSource, end_ids, render
 from intract_lsp.errors import ModelError
-from intract_lsp.inference import loading, torch_engine, torch_loading
+from intract_lsp.inference import loading, model_engine, torch_loading
 from intract_lsp.inference.decoder import LeanDecoder
 from intract_lsp.inference.drafting import StepCost
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.healing import Vocabulary
+from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.inference.tokenizer import load_tokenizer
-from intract_lsp.inference.torch_engine import TorchEngine
 
 BUDGET = PromptBudget(200, 60)
 ORDER = LoadOrder("tiny", device="cpu", precision="float32", threads=1)
@@ -39,17 +39,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("tiny"))
 
 
-def engine_for(directory: Path, family: str = "qwen2.5-coder", speculate: bool = True) -> TorchEngine:
-    return TorchEngine(lambda name, report, token: ModelFiles(name, directory, family), speculate)
+def engine_for(directory: Path, family: str = "qwen2.5-coder", speculate: bool = True) -> ModelEngine:
+    return ModelEngine(lambda name, report, token: ModelFiles(name, directory, family), speculate)
 
 
-def load(engine: TorchEngine, order: LoadOrder = ORDER) -> ModelCard:
+def load(engine: ModelEngine, order: LoadOrder = ORDER) -> ModelCard:
     return engine.load(order, lambda sentence, fraction: None, CancelToken())
 
 
 @dataclass
 class Tiny:
-    engine: TorchEngine
+    engine: ModelEngine
     card: ModelCard
     network: Any
     """The same weights in transformers' own forward."""
@@ -105,7 +105,7 @@ def limits(tokens: int = 8, deadline: float = 1e12, stop: Callable[[str], int | 
 
 
 def generate(
-    engine: TorchEngine,
+    engine: ModelEngine,
     prefix: str,
     suffix: str = "",
     *,
@@ -286,7 +286,7 @@ def test_every_end_token_ends(tiny: Tiny, directory: Path, monkeypatch: pytest.M
     tokenizer = load_tokenizer(directory)
     for end in FIM:
         tokens = iter([*tokenizer.encode("ab"), tokenizer.token_id(end) or -1, 1, 1, 1])
-        monkeypatch.setattr(torch_engine, "greedy_tokens", lambda *given, left=tokens: left)
+        monkeypatch.setattr(model_engine, "greedy_tokens", lambda *given, left=tokens: left)
         generation = generate(tiny.engine, "x\n")
         assert (generation.text, generation.finish) == ("ab", Finish.END), end
         assert len(list(tokens)) == 3, "nothing is asked for behind the end"
@@ -340,7 +340,7 @@ class CancelledAtLook(CancelToken):
 
 
 def test_a_cancel_stops_the_prefill_and_what_is_computed_stays(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_engine, "PREFILL_STEP", 10)
+    monkeypatch.setattr(model_engine, "PREFILL_STEP", 10)
     prefix = "abcdefghij" * 5
     generation = generate(tiny.engine, prefix, token=CancelledAtLook(2))
     assert (generation.finish, generation.text, generation.token_ids) == (Finish.CANCELLED, "", ())
@@ -359,7 +359,7 @@ def test_a_deadline_that_has_passed(tiny: Tiny) -> None:
 
 def test_the_deadline_is_read_at_each_step(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(torch_engine, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(model_engine, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def on_text(text: str) -> None:
         clock.now += 1.0
@@ -414,7 +414,7 @@ def test_reused_keys_and_values_give_the_tokens_of_a_cold_run(
 ) -> None:
     text = f"def start():\n{start}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_engine, "PREFILL_STEP", 16)
+        patch.setattr(model_engine, "PREFILL_STEP", 16)
         patch.setattr(StepCost, "costs", free_up_to(draft))
         warm = []
         tiny.engine.forget()
@@ -438,7 +438,7 @@ def test_reused_keys_and_values_give_the_tokens_of_a_cold_run(
 # --- ahead of requests
 
 
-def prepare(engine: TorchEngine, prefix: str, suffix: str = "", token: CancelToken | None = None) -> bool:
+def prepare(engine: ModelEngine, prefix: str, suffix: str = "", token: CancelToken | None = None) -> bool:
     return engine.prepare(context(prefix, suffix), PromptShape(BUDGET), token or CancelToken())
 
 
@@ -449,7 +449,7 @@ def test_what_is_prepared_is_reused(tiny: Tiny) -> None:
     tiny.forwards.clear()
     assert prepare(tiny.engine, "x = 1\ndef f(a", behind)
     assert sum(tiny.forwards) == expected.prompt_tokens - 1
-    assert max(tiny.forwards) == torch_engine.AHEAD_STEP
+    assert max(tiny.forwards) == model_engine.AHEAD_STEP
     tiny.forwards.clear()
     assert prepare(tiny.engine, "x = 1\ndef f(a", behind), "all of it is there"
     assert not tiny.forwards
@@ -474,9 +474,9 @@ def test_the_line_that_is_typed_costs_no_more_for_a_preparation(tiny: Tiny) -> N
 def test_a_preparation_ends_at_the_next_piece_and_what_is_computed_stays(tiny: Tiny) -> None:
     prefix = "abcdefghij\n" * 5
     assert not prepare(tiny.engine, prefix, token=CancelledAtLook(2))
-    assert tiny.forwards == [torch_engine.AHEAD_STEP] * 2
+    assert tiny.forwards == [model_engine.AHEAD_STEP] * 2
     after = generate(tiny.engine, prefix)
-    assert after.reused_tokens == 2 * torch_engine.AHEAD_STEP
+    assert after.reused_tokens == 2 * model_engine.AHEAD_STEP
     tiny.engine.forget()
     assert after.token_ids == generate(tiny.engine, prefix).token_ids
 
@@ -585,7 +585,7 @@ def test_int8_weights_are_kept_for_the_next_start(
 
     def start(place: Path | None = copy) -> tuple[Generation, list[str]]:
         steps: list[str] = []
-        engine = TorchEngine(lambda name, report, token: ModelFiles(name, directory, "qwen2.5-coder", place))
+        engine = ModelEngine(lambda name, report, token: ModelFiles(name, directory, "qwen2.5-coder", place))
         card = engine.load(order, lambda sentence, fraction: steps.append(sentence), CancelToken())
         assert card.precision == "int8"
         return generate(engine, "def f(a, b):\n    ret", "\n\nprint(1)\n"), steps
@@ -626,7 +626,7 @@ def test_an_architecture_without_a_fast_path_says_so(tmp_path: Path, drafted: Ca
 
 def test_a_failed_load_leaves_no_model(tmp_path: Path, directory: Path) -> None:
     places = iter([directory, tmp_path])
-    engine = TorchEngine(lambda name, report, token: ModelFiles(name, next(places), "qwen2.5-coder"))
+    engine = ModelEngine(lambda name, report, token: ModelFiles(name, next(places), "qwen2.5-coder"))
     load(engine)
     generate(engine, "def f(")
     with pytest.raises(ModelError):
@@ -638,7 +638,7 @@ def test_a_failed_load_leaves_no_model(tmp_path: Path, directory: Path) -> None:
 def test_a_warm_up_that_fails_leaves_no_model(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_for(directory)
     with monkeypatch.context() as patch:
-        patch.setattr(TorchEngine, "_warm_up", lambda self, loaded: 1 / 0)
+        patch.setattr(ModelEngine, "_warm_up", lambda self, loaded: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load(engine)
     with pytest.raises(ModelError, match="No model is loaded"):
