@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
-from intract_lsp.index.analysis import analyse
-from intract_lsp.index.chunk import SourceChunk
 from intract_lsp.index.corpus import Corpus, StoredFile
+from intract_lsp.index.extraction import extract
 from intract_lsp.index.grammars import Grammars
 from intract_lsp.index.rows import FileChunks, part_of_batches, record_batch
-from intract_lsp.index.secrets import secret_lines
 
 LONGEST_TEXT = 400_000
 """Characters of a document that is still cut into chunks while a completion waits for it."""
@@ -28,7 +24,7 @@ class OpenFiles:
         if len(text) > LONGEST_TEXT:
             self.drop(path)
             return
-        chunks = list(_harmless(analyse(path, text, self._grammars).chunks, text))
+        chunks = extract(path, text, self._grammars).chunks
         part, files = part_of_batches([record_batch({path: FileChunks("", chunks)}, 0)])
         # A file without chunks is held, too, so that what the index has of it is not found.
         self.corpus.replace({path}, part, files or {path: StoredFile("", 0)})
@@ -36,11 +32,3 @@ class OpenFiles:
     def drop(self, path: str) -> None:
         """Forget a document that was closed."""
         self.corpus.replace({path}, None, {})
-
-
-def _harmless(chunks: Iterable[SourceChunk], text: str) -> Iterator[SourceChunk]:
-    """Yield the chunks in which nothing looks like a secret."""
-    secret = secret_lines(text)
-    for chunk in chunks:
-        if secret.isdisjoint(range(chunk.start_line, chunk.end_line)):
-            yield chunk

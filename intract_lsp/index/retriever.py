@@ -6,6 +6,7 @@ One thread looks; the event loop only hands it the question and what is in memor
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,8 @@ class WorkspaceRetriever:
         self._folder_of = folder_of
         self._thread = ThreadPoolExecutor(1, "intract-retrieval")
         self._passed_on = OpenDocuments()
+        self._changes: deque[Changes] = deque()
+        """Not taken over yet: a question may be dropped before it is looked at, what it came with must not be."""
         self._open: dict[Path, OpenFiles] = {}
         """By folder; of the thread alone, as is the next one."""
         self._places: dict[str, tuple[Path, str]] = {}
@@ -75,14 +78,16 @@ class WorkspaceRetriever:
 
     def ask(self, question: Question) -> Future[tuple[Retrieved, ...]]:
         """Begin to look for pieces."""
-        return self._thread.submit(self._look, question, self._passed_on.changes(self.documents()))
+        self._changes.append(self._passed_on.changes(self.documents()))
+        return self._thread.submit(self._look, question)
 
     def close(self) -> None:
         """Let the thread go; what waits is dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self, question: Question, changes: Changes) -> tuple[Retrieved, ...]:
-        self._follow(changes)
+    def _look(self, question: Question) -> tuple[Retrieved, ...]:
+        while self._changes:
+            self._follow(self._changes.popleft())
         folder = self._folder_of(question.uri)
         if folder is None or question.tokens <= 0:
             return ()

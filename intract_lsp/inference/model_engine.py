@@ -95,7 +95,7 @@ class _Loaded:
 
 
 class ModelEngine:
-    """Greedy completion with a transformers model; keys and values of the last prompt are kept."""
+    """Greedy completion with one model; keys and values of past prompts are kept."""
 
     def __init__(self, resolve: Resolve, speculate: bool = True) -> None:
         """Without ``speculate`` each step gives one token, as benches of plain decoding want it."""
@@ -108,7 +108,7 @@ class ModelEngine:
         self.unload()
         files = self._resolve(order.model, report, token)
         threads = order.threads or physical_cores()
-        # The vocabulary takes a second or two, as does packing the weights: side by side on two cores.
+        # The vocabulary takes a second or two, as do the libraries: side by side on two cores.
         with ThreadPoolExecutor(1, "intract-vocabulary") as beside:
             loaded = self._load(order, files, threads, beside.submit(_read_words, files), report, token)
         report("Warming up", None)
@@ -230,7 +230,7 @@ class ModelEngine:
             torch.cuda.empty_cache()
 
     def _warm_up(self, loaded: _Loaded) -> None:
-        """Run a pass, so that the first keystroke does not pay for a library's set-up, or for compiling the kernels."""
+        """Run a step of each shape: the first keystroke is not to pay for a library's set-up, or for compiling kernels."""
         ids = loaded.tokenizer.encode("def warm_up():\n")
         loaded.cache.append(ids)
         loaded.cache.append(ids[:1])

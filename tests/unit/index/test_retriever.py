@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,3 +160,29 @@ def test_code_of_another_language_is_no_example(shop: Shop) -> None:
     (shop.root / "shop" / "orders.py").unlink()
     shop.index()
     assert shop.ask() == []
+
+
+def test_a_question_that_is_dropped_takes_no_change_with_it(shop: Shop) -> None:
+    """The deadline cancels what waits behind a slow search; the edits that came with it count all the same."""
+    shop.index()
+    blocked = threading.Event()
+    shop.retriever._thread.submit(blocked.wait, PATIENCE)
+    text = FILES["shop/orders.py"].replace("add_tax", "add_duty")
+    shop.documents = [Document(shop.uri("shop/orders.py"), 1, text)]
+    question = Question(shop.uri("shop/returns.py"), "shop/returns.py", "python", ABOVE, "\n", 256)
+    assert shop.retriever.ask(question).cancel()
+    blocked.set()
+    (found,) = shop.ask()
+    assert "add_duty" in found.chunk.text
+
+
+def test_a_header_cut_off_inside_a_secret_stays_out_of_open_documents(shop: Shop) -> None:
+    """What an open document gives is filtered as what the index reads."""
+    shop.index()
+    token = "ghp_" + "a1B2c3D4e5F6" * 3
+    header = f'class Basket(Base, key="{token}"):\n'
+    # Longer than a chunk: each method is one, below the header of its class.
+    filler = "".join(f"    def rule_{number}(self):\n" + "        return self.value\n" * 12 for number in range(9))
+    body = "".join(f"    {line}\n" for line in FILES["shop/orders.py"].strip().splitlines())
+    shop.documents = [Document(shop.uri("shop/orders.py"), 1, header + filler + body)]
+    assert all("ghp_" not in found.chunk.text for found in shop.ask())
