@@ -94,7 +94,9 @@ class WorkspaceRetriever:
         above, below = question.above.splitlines(), question.below.splitlines()
         open_files = self._open.get(folder.root)
         overlay = None if open_files is None else open_files.corpus
-        candidates = _searched(folder.store, overlay, question.path, question.language_id, above, below)
+        # By the index's own root: the editor's folders may be others, and the document must not find itself.
+        own = _path_in(folder.root, question.uri) or question.path
+        candidates = _searched(folder.store, overlay, own, question.language_id, above, below)
         shown = (*above[-SHOWN_ABOVE:], *below[:SHOWN_BELOW])
         present = [_candidate(piece) for piece in question.present]
         chosen = select(candidates, shown, _tokens, Selection(question.tokens), present)

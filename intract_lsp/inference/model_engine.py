@@ -230,7 +230,7 @@ class ModelEngine:
             torch.cuda.empty_cache()
 
     def _warm_up(self, loaded: _Loaded) -> None:
-        """Run a step of each shape: the first keystroke is not to pay for a library's set-up, or for compiling kernels."""
+        """Run a step of each shape, so that the first keystroke pays neither for set-up nor for compiling kernels."""
         ids = loaded.tokenizer.encode("def warm_up():\n")
         loaded.cache.append(ids)
         loaded.cache.append(ids[:1])

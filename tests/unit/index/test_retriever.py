@@ -186,3 +186,10 @@ def test_a_header_cut_off_inside_a_secret_stays_out_of_open_documents(shop: Shop
     body = "".join(f"    {line}\n" for line in FILES["shop/orders.py"].strip().splitlines())
     shop.documents = [Document(shop.uri("shop/orders.py"), 1, header + filler + body)]
     assert all("ghp_" not in found.chunk.text for found in shop.ask())
+
+
+def test_a_document_does_not_find_itself_whatever_folder_the_editor_counts_from(shop: Shop) -> None:
+    shop.index()
+    question = Question(shop.uri("shop/orders.py"), "orders.py", "python", ABOVE, "\n", 256)
+    found = shop.retriever.ask(question).result(PATIENCE)
+    assert all(piece.chunk.path != "shop/orders.py" for piece in found)
