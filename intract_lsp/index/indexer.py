@@ -137,11 +137,6 @@ class FolderIndexer:
         """Whether the table is to be compacted once nobody waits."""
         return self._commits >= COMMITS_BETWEEN_LOOKS
 
-    @property
-    def disk_bytes(self) -> int:
-        """Size of the table on disk."""
-        return self.searched.store.size_on_disk()
-
     def scan(self, progress: Callable[[int, int], None], pause: Callable[[], None]) -> None:
         """Bring everything in line with the folder: `find_changes`, and `step` until nothing waits.
 
