@@ -26,3 +26,11 @@ class IndexingError(IntractError):
 
 class LocationError(IntractError):
     """A FILE:LINE:COL argument does not point into a text file."""
+
+
+class TrainingError(IntractError):
+    """A fine-tuning run cannot be started or go on."""
+
+
+class AdapterError(IntractError):
+    """An adapter cannot be used."""

@@ -1,0 +1,1 @@
+"""Fine-tuning on the open project: data, training, evaluation, the gate, adapters."""
