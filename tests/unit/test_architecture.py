@@ -31,6 +31,7 @@ ALLOWED = {
     "state": {"errors"},
     "models": {"completion", "errors", "paths"},
     "evaluation": {"completion", "errors", "languages", "text"},
+    "training": {"errors"},
     "app": {"completion", "index", "inference", "models", "paths", "settings"},
     "server": {
         *("app", "completion", "errors", "index", "inference", "languages", "models", "settings", "text", "version"),

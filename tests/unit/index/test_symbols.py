@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intract_lsp.index.analysis import analyse
+from intract_lsp.index.chunker import chunk_file
 from intract_lsp.index.grammars import Grammars
-from intract_lsp.index.imports import ImportedName
 from intract_lsp.index.symbols import Definition, DefinitionKind, definitions, names_used
 
 GRAMMARS = Grammars()
@@ -401,13 +400,11 @@ def test_no_grammar_no_definitions() -> None:
     assert definitions("a.md", "# A\n", GRAMMARS) == []
 
 
-def test_one_analysis_has_it_all_with_the_lines_of_a_notebook_counted_through() -> None:
+def test_the_lines_of_a_notebook_are_counted_through() -> None:
     text = """{"cells": [{"cell_type": "markdown", "source": "# T\\nx"},
       {"cell_type": "code", "source": ["!ls\\n", "import a.b as c\\n", "def f(): pass"]}]}"""
-    found = analyse("n.ipynb", text, GRAMMARS)
-    assert [(one.qualified, one.start_line) for one in found.definitions] == [("f", 4)]
-    assert [(one.module, one.names, one.line) for one in found.imports] == [("a.b", (ImportedName("*", "c"),), 3)]
-    assert [chunk.start_line for chunk in found.chunks] == [0, 2]
+    assert [(one.qualified, one.start_line) for one in definitions("n.ipynb", text, GRAMMARS)] == [("f", 4)]
+    assert [chunk.start_line for chunk in chunk_file("n.ipynb", text, GRAMMARS)] == [0, 2]
 
 
 @settings(max_examples=100, deadline=None)
@@ -450,11 +447,10 @@ def test_one_analysis_has_it_all_with_the_lines_of_a_notebook_counted_through() 
     ),
     st.sampled_from(["\n", " ", "\r\n"]),
 )
-def test_any_text_is_analysed_and_signatures_are_short(path: str, words: list[str], between: str) -> None:
+def test_any_text_has_definitions_with_short_signatures(path: str, words: list[str], between: str) -> None:
     text = between.join(words)
-    found = analyse(path, text, GRAMMARS)
     rows = text.count("\n") + 1
-    for one in found.definitions:
+    for one in definitions(path, text, GRAMMARS):
         assert one.name
         assert 0 <= one.start_line < one.end_line <= rows
         assert one.signature.strip()
