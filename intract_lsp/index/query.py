@@ -75,6 +75,14 @@ class CursorLines:
             if (terms := frozenset(code_terms(line)))
         ]
 
+    @property
+    def most(self) -> float:
+        """The likeness of lines that are these very lines; 0 where there are none with text."""
+        return sum(
+            math.exp(-COMPARED_DECAY * distance) * min(len(terms), MOST_TERMS)
+            for distance, terms in enumerate(self._terms)
+        )
+
     def excerpt(self, lines: Sequence[str]) -> Excerpt:
         """Return the part of a chunk around the line whose surroundings resemble the lines above the cursor's most.
 

@@ -47,6 +47,8 @@ class Source(str, Enum):
     """Definitions of the names that are used around the cursor."""
     SEARCH = "search"
     """Full-text search."""
+    DOCUMENT = "document"
+    """The document itself, far from the cursor."""
     VECTORS = "vectors"
     LIVE = "live"
     """What the user edited, visited or has open."""

@@ -1,4 +1,4 @@
-"""Answers the pipeline's questions from the index and from what the user is at: the pieces to show the model.
+"""Answers the pipeline's questions from the index, open documents and the document itself: the pieces to show.
 
 One thread looks; the event loop only hands it the question and what is in memory.
 """
@@ -19,6 +19,7 @@ from intract_lsp.completion.generation import Chunk
 from intract_lsp.completion.request import Retrieved
 from intract_lsp.completion.retrieval import Question
 from intract_lsp.index.open_documents import Changes, OpenDocument, OpenDocuments
+from intract_lsp.index.own_document import SHOWN_ABOVE, SHOWN_BELOW, elsewhere
 from intract_lsp.index.query import CursorLines, query_weights
 from intract_lsp.index.ranking import Candidate, Ranked, Selection, Source, select
 from intract_lsp.index.status import IndexedFolder
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
 FOUND = 60
 """Chunks that the search returns."""
 
-LEAST_SCORE = 3.0
+LEAST_SCORE = 4.0
 """Of the best one, by BM25, for each power of e in the number of chunks: a rare word scores more among many. Below it
 nothing of the workspace resembles the place, and pieces only distract. On commit replay lines that need nothing from
-elsewhere lose half as much with it, and those that do gain as much."""
+elsewhere lose less with it, and those that do gain as much."""
+
+CERTAIN_SHARE = 0.8
+"""Of the likeness of equal lines: surroundings this much alike count whatever their words, which in a small project
+are too common to score."""
 
 COMPARED = 16
 """The best of them in the document's language, of which excerpts are taken."""
@@ -48,10 +53,6 @@ FAMILIES = MappingProxyType(
         **dict.fromkeys(("c", "cpp"), "cpp"),
     }
 )
-
-SHOWN_ABOVE = 60
-SHOWN_BELOW = 30
-"""Lines around the cursor that the prompt shows anyway."""
 
 CHARACTERS_PER_TOKEN = 3.0
 """Fewer than code has on average, so that the pieces fit; the prompt counts exactly."""
@@ -88,15 +89,20 @@ class WorkspaceRetriever:
     def _look(self, question: Question) -> tuple[Retrieved, ...]:
         while self._changes:
             self._follow(self._changes.popleft())
-        folder = self._folder_of(question.uri)
-        if folder is None or question.tokens <= 0:
+        if question.tokens <= 0:
             return ()
         above, below = question.above.splitlines(), question.below.splitlines()
-        open_files = self._open.get(folder.root)
-        overlay = None if open_files is None else open_files.corpus
-        # By the index's own root: the editor's folders may be others, and the document must not find itself.
-        own = _path_in(folder.root, question.uri) or question.path
-        candidates = _searched(folder.store, overlay, own, question.language_id, above, below)
+        place = CursorLines(above)
+        folder = self._folder_of(question.uri)
+        own = question.path
+        found: Iterator[Candidate] = iter(())
+        if folder is not None:
+            # By the index's own root: the editor's folders may be others, and the document must not find itself.
+            own = _path_in(folder.root, question.uri) or own
+            open_files = self._open.get(folder.root)
+            overlay = None if open_files is None else open_files.corpus
+            found = _searched(folder.store, overlay, own, question.language_id, above, below, place)
+        candidates = [*found, *elsewhere(own or _name(question.uri), above, below, place)]
         shown = (*above[-SHOWN_ABOVE:], *below[:SHOWN_BELOW])
         present = [_candidate(piece) for piece in question.present]
         chosen = select(candidates, shown, _tokens, Selection(question.tokens), present)
@@ -139,19 +145,24 @@ def _searched(
     language_id: str,
     above: Sequence[str],
     below: Sequence[str],
+    place: CursorLines,
 ) -> Iterator[Candidate]:
     """Yield excerpts of the chunks that full-text search finds, scored by how much they resemble the cursor's place."""
     found = store.search(query_weights(above, below), FOUND, (path,), overlay)
     hits = [hit for hit in found if _family(hit.chunk.language) == _family(language_id)][:COMPARED]
-    if not hits or hits[0].score < LEAST_SCORE * math.log1p(store.chunk_count):
+    excerpts = [place.excerpt(hit.chunk.text.splitlines()) for hit in hits]
+    certain = any(excerpt.likeness >= CERTAIN_SHARE * place.most > 0 for excerpt in excerpts)
+    if not certain and (not hits or hits[0].score < LEAST_SCORE * math.log1p(store.chunk_count)):
         return
-    place = CursorLines(above)
-    for hit in hits:
-        lines = hit.chunk.text.splitlines()
-        excerpt = place.excerpt(lines)
-        text = "\n".join(lines[excerpt.start : excerpt.end]).strip("\n")
+    for hit, excerpt in zip(hits, excerpts, strict=True):
+        text = "\n".join(hit.chunk.text.splitlines()[excerpt.start : excerpt.end]).strip("\n")
         score = hit.score + LIKENESS_WEIGHT * excerpt.likeness
         yield Candidate(hit.chunk.path, text, hit.chunk.start_line + excerpt.start, Source.SEARCH, score)
+
+
+def _name(uri: str) -> str:
+    """Return a document's own name, for one that is in no folder."""
+    return Path(url2pathname(urlsplit(uri).path)).name
 
 
 def _family(language_id: str) -> str:

@@ -88,6 +88,14 @@ def test_without_an_index_there_is_nothing(shop: Shop) -> None:
     assert shop.ask() == []
 
 
+def test_without_an_index_the_document_itself_is_searched(shop: Shop) -> None:
+    filler = "".join(f"unrelated_{number} = measure({number})\n" for number in range(60))
+    (piece,) = shop.ask(path="größe 1.py", above=FILES["shop/orders.py"] + filler + ABOVE)
+    assert (piece.chunk.path, piece.sources) == ("größe 1.py", ("document",))
+    assert "settle_total" in piece.chunk.text
+    assert shop.ask(path="a.py", above=FILES["shop/orders.py"] + filler + ABOVE, tokens=0) == []
+
+
 def test_what_was_written_below_such_lines_before(shop: Shop) -> None:
     shop.index()
     (found,) = shop.ask()
