@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from intract_lsp.completion.cache import CompletionCache
 from intract_lsp.completion.generation import CancelToken, PromptBudget, PromptShape
 from intract_lsp.completion.service import CompletionService, Policy
+from intract_lsp.index.recent import RecentContext
 from intract_lsp.index.retriever import WorkspaceRetriever
 from intract_lsp.index.search import folder_of
 from intract_lsp.index.worker import IndexWorker
@@ -27,7 +31,14 @@ from intract_lsp.inference.model_engine import ModelEngine, Resolve
 from intract_lsp.inference.threads import on_battery
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths
-from intract_lsp.settings import Settings, SettingsStack, layer_from_options, read_layer
+from intract_lsp.settings import Settings, SettingsStack, TrainingSettings, layer_from_options, read_layer
+from intract_lsp.training.spec import RunSpec
+from intract_lsp.training.supervisor import Supervisor, child_command
+from intract_lsp.training.switch import AdapterSwitch
+
+if TYPE_CHECKING:
+    from intract_lsp.training.adapters import AdapterRegistry
+    from intract_lsp.training.runs import RunRow, Runs
 
 BATTERY_SECONDS = 10.0
 """How long it is taken for granted that the machine runs on its battery, or does not."""
@@ -44,13 +55,73 @@ class App:
     cache: CompletionCache
     index: IndexWorker
     retriever: WorkspaceRetriever
+    recent: RecentContext
+    """What the user edited and where the cursor rested; told by whoever knows, on the event loop."""
+    adapters: AdapterSwitch
+    training: Supervisor
 
     def load_model(self) -> Future[ModelCard]:
-        """Begin to load the model that the settings name."""
-        return self.worker.load(load_order(self.settings.current))
+        """Begin to load the model that the settings name, with the folder's adapter."""
+        return self.adapters.load(load_order(self.settings.current))
+
+    def serve_workspace(self, folders: Sequence[Path]) -> None:
+        """Serve with the adapter of the first of these folders, from the next load of a model on."""
+        self.adapters.workspace = next(iter(folders), None)
+        self.adapters.recover()
+
+    def new_run(self, folder: Path, changes: Mapping[str, Any]) -> RunSpec:
+        """Return a run on a folder, with ``changes`` to the settings of the section ``training``.
+
+        Takes a moment: the model's files are looked at, and whether there is a GPU. Raises ``IntractError`` where there
+        can be no such run.
+        """
+        return new_run(self.settings.current, self.paths, folder, changes)
+
+    def scheduled_run(self, folder: Path) -> RunSpec | None:
+        """Return a run on a folder in which enough has been committed since the last one, ``None`` for not enough.
+
+        Asks git. Raises ``IntractError`` where there can be no run.
+        """
+        from intract_lsp.training.schedule import changed_lines, last_head
+
+        before = last_head(row.folder for row in self.recorded_runs(None, [folder]))
+        if before is not None and changed_lines(folder, before) < self.settings.current.training.changed_lines:
+            return None
+        return self.new_run(folder, {})
+
+    def may_train_by_itself(self) -> bool:
+        """Return whether a run that nobody asked for would be in nobody's way; asks for the battery."""
+        from intract_lsp.training.schedule import Moment, may_begin
+
+        status = self.training.status()
+        at_work = status is not None and not status.state.is_over
+        return may_begin(Moment(self.training.idle_seconds, not on_battery(), at_work))
+
+    def recover_runs(self, folders: Sequence[Path]) -> None:
+        """Go on with the runs of these folders that an earlier program left behind, if there are any."""
+        if run_folder(self.paths).is_dir():
+            self.training.recover([Path(os.path.realpath(folder)) for folder in folders])
+
+    def recorded_run(self, run: str | None, folders: Sequence[Path]) -> RunRow | None:
+        """Return a run as recorded, or the newest of these folders; ``None`` where there is none."""
+        return next(iter(self.recorded_runs(run, folders)), None)
+
+    def recorded_runs(self, run: str | None, folders: Sequence[Path]) -> list[RunRow]:
+        """Return the runs of these folders, or the one with this id; the newest first. Reads the state database."""
+        if not run_folder(self.paths).is_dir():
+            return []
+        runs = _open_runs(self.paths)
+        try:
+            roots = {os.path.realpath(folder) for folder in folders}
+            return [row for row in runs.all() if (row.id == run if run is not None else row.workspace in roots)]
+        finally:
+            runs.close()
 
     def stop(self) -> bool:
         """End all threads; return whether they have ended."""
+        # A run that is at work writes a checkpoint meanwhile.
+        self.training.stop(timeout=1.0)
+        self.adapters.close()
         self.retriever.close()
         # What the index is amid of is whole on disk at any moment, so nothing is lost by not waiting longer.
         stopped = self.index.stop(timeout=1.0)
@@ -88,10 +159,58 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "model", *, w
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)
     on_mains = at_most_every(BATTERY_SECONDS, lambda: not on_battery())
+    recent = RecentContext()
     retriever = WorkspaceRetriever(lambda uri: folder_of(uri, index.folders()))
+    retriever.recent = lambda uri: recent.snippets(uri, time.monotonic())
     service = CompletionService(worker, cache, policy(now), may_work_ahead=on_mains, retriever=retriever)
     index = build_index(now, paths, busy=lambda: service.pending, watch=watch)
-    return App(paths, settings, worker, service, cache, index, retriever)
+    adapters = build_adapters(settings, paths, worker)
+    training = build_supervisor(paths, lambda spec, adapter: adapters.promote(adapter).result())
+    return App(paths, settings, worker, service, cache, index, retriever, recent, adapters, training)
+
+
+def build_adapters(settings: SettingsStack, paths: Paths, worker: InferenceWorker) -> AdapterSwitch:
+    """Construct what decides which adapter ``worker`` serves with."""
+    adapters = AdapterSwitch(
+        lambda: _open_registry(paths), paths.data / "adapters", lambda name: _find_model(name, paths), worker
+    )
+    adapters.model_name = lambda: settings.current.model.name
+    return adapters
+
+
+def build_supervisor(paths: Paths, deliver: Callable[[RunSpec, str], str]) -> Supervisor:
+    """Construct what carries out runs; ``deliver`` puts an adapter in place that has passed the gate."""
+    return Supervisor(lambda: _open_runs(paths), paths.data / "training.lock", deliver, child_command)
+
+
+def run_folder(paths: Paths) -> Path:
+    """Return where each run has a directory."""
+    return paths.data / "runs"
+
+
+def new_run(settings: Settings, paths: Paths, folder: Path, changes: Mapping[str, Any]) -> RunSpec:
+    """Return a run on a folder; see ``App.new_run``."""
+    from intract_lsp.errors import TrainingError
+    from intract_lsp.models import fetch, hardware
+    from intract_lsp.training.memory import Decision, plan
+    from intract_lsp.training.resolve import BaseModel, RunPlace, resolve
+
+    name = settings.model.name
+    model = fetch.cached(name, paths)
+    if model is None:
+        raise TrainingError(
+            f"The model to train on, {name}, is not on this machine: `intract-lsp models pull {name}` fetches it."
+        )
+    id_ = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    place = RunPlace(id_, Path(os.path.realpath(folder)), run_folder(paths) / id_)
+    training = TrainingSettings.model_validate({**settings.training.model_dump(), **changes})
+    base = BaseModel(model.name, model.directory, model.fim_family, model.size_bytes)
+    spec = resolve(training, settings.model, hardware.detect(), base, place)
+    if spec.trainer.device == "cpu":  # a GPU's memory is looked at by the run itself, which brings torch
+        needed = plan(spec, serving=0)
+        if needed.decision is Decision.REFUSE:
+            raise TrainingError(needed.sentence)
+    return spec
 
 
 def build_index(
@@ -120,6 +239,7 @@ def policy(settings: Settings) -> Policy:
         retrieval=completion.retrieval,
         unretrieved_languages=frozenset(completion.retrieval_disabled_languages),
         context_tokens=completion.context_tokens,
+        definitions=completion.definitions,
         retrieval_deadline=completion.retrieval_deadline_ms / 1000,
     )
 
@@ -142,7 +262,15 @@ def at_most_every(
 def load_order(settings: Settings) -> LoadOrder:
     """Return what the settings ask the engine to load."""
     model = settings.model
-    return LoadOrder(model.name, model.device, model.precision, model.threads, model.kv_cache_mib)
+    return LoadOrder(
+        model.name,
+        model.device,
+        model.precision,
+        model.threads,
+        model.kv_cache_mib,
+        flash_attention=model.use_flash_attention,
+        draft=model.draft,
+    )
 
 
 def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
@@ -158,3 +286,28 @@ def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
         return ModelFiles(model.name, model.directory, model.fim_family, quantized_copy(model.directory, paths))
 
     return resolve
+
+
+def _find_model(name: str, paths: Paths) -> ModelFiles | None:
+    """Return a model that is on this machine; nothing is fetched. Raises ``ModelError`` for a damaged one."""
+    from intract_lsp.models import fetch
+    from intract_lsp.models.store import quantized_copy
+
+    model = fetch.cached(name, paths)
+    if model is None:
+        return None
+    return ModelFiles(model.name, model.directory, model.fim_family, quantized_copy(model.directory, paths))
+
+
+def _open_registry(paths: Paths) -> AdapterRegistry:
+    from intract_lsp.state import open_state
+    from intract_lsp.training.adapters import AdapterRegistry
+
+    return AdapterRegistry(paths.data, open_state(paths.data / "state.db"))
+
+
+def _open_runs(paths: Paths) -> Runs:
+    from intract_lsp.state import open_state
+    from intract_lsp.training.runs import Runs
+
+    return Runs(open_state(paths.data / "state.db"))

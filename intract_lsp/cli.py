@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _SET_HELP = "A setting for this run, such as model.threads=2; repeatable."
+_ADAPTER_HELP = "An adapter's id from `intract-lsp adapters list`."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -60,9 +61,16 @@ def serve(tcp: str | None, engine: str, options: tuple[str, ...]) -> None:
 @click.option("--explain", is_flag=True, help="List the pieces of other files that the model was shown, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+@click.option("--adapter", metavar="ID", help=_ADAPTER_HELP)
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
 def complete(
-    location: str, workspace: Path | None, explain: bool, as_json: bool, model: str | None, options: tuple[str, ...]
+    location: str,
+    workspace: Path | None,
+    explain: bool,
+    as_json: bool,
+    model: str | None,
+    adapter: str | None,
+    options: tuple[str, ...],
 ) -> None:
     """Complete at a place in a file and print the suggestion.
 
@@ -74,6 +82,8 @@ def complete(
 
     app = _quiet_app(options, model)
     request, folder = read_request(location, workspace and workspace.absolute())
+    app.adapters.chosen = adapter or ""
+    app.adapters.workspace = folder
     result = complete_once(app, request, folder, _progress())
     suggestion = result.suggestion
     reason = result.reject_reason
@@ -172,6 +182,7 @@ def models_remove(name: str) -> None:
 @click.option("--workspace", type=_FOLDER, help="The folder that the items' paths are in.")
 @click.option("--repositories", type=_FOLDER, help="Clones of the items' repositories, for the tree of each parent.")
 @click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+@click.option("--adapter", metavar="ID", help=_ADAPTER_HELP)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N items.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a row for each item here.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the summary, as one JSON line.")
@@ -181,6 +192,7 @@ def evaluate(
     workspace: Path | None,
     repositories: Path | None,
     model: str | None,
+    adapter: str | None,
     limit: int | None,
     out: Path | None,
     as_json: bool,
@@ -193,10 +205,166 @@ def evaluate(
     from intract_lsp.oneshot import evaluate_file
 
     app = _quiet_app(("completion.deadline_ms=120000", *options), model)
+    app.adapters.chosen = adapter or ""
     table, summary = evaluate_file(app, items, workspace, repositories, limit, out, _progress())
     if not as_json:
         click.echo(table)
     click.echo(json.dumps(summary))
+
+
+@cli.command()
+@click.argument("directory", type=_FOLDER, default=".", metavar="[DIR]")
+@click.option("--method", type=click.Choice(["auto", "standard", "lora", "qlora"]), help="What is trained, and how.")
+@click.option("--minutes", type=click.FloatRange(0, 10_080, min_open=True), help="Time for the training itself.")
+@click.option("--dry-run", is_flag=True, help="Show what would be learnt from and what it would take, and end.")
+@click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but one JSON line.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def finetune(
+    directory: Path,
+    method: str | None,
+    minutes: float | None,
+    dry_run: bool,
+    model: str | None,
+    as_json: bool,
+    options: tuple[str, ...],
+) -> None:
+    """Fine-tune the model on a folder (default: this one) and use the result there if it is better.
+
+    The last line printed is a JSON object. What was trained is measured on the folder's newest code, which it has not
+    seen; without a gain nothing changes. Ctrl-C cancels. All settings are in the section `training`.
+    """
+    from intract_lsp.finetune import dry_run as look
+    from intract_lsp.finetune import fine_tune
+
+    app = _quiet_app(options, model)
+    given = {"method": method, "minutes": minutes}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if dry_run:
+        values = look(app, directory, changes, _progress())
+        if not as_json:
+            _echo_plan(values)
+        click.echo(json.dumps(values, ensure_ascii=False))
+        return
+    values = fine_tune(app, directory, changes)
+    if not as_json:
+        for note in values["notes"]:
+            click.echo(note, err=True)
+        click.echo(values["reason"])
+        if values["report"]:
+            click.echo(f"The report is in {values['report']}")
+    click.echo(json.dumps(values, ensure_ascii=False))
+    if values["status"] in ("failed", "stopped"):
+        sys.exit(130 if values["status"] == "stopped" else 1)
+
+
+def _echo_plan(values: dict[str, Any]) -> None:
+    data = values["data"]
+    click.echo(f"{data['files']:,} files with {data['lines']:,} lines, of which samples are drawn:")
+    for kind, count in data["samples"].items():
+        click.echo(f"  {kind:8} {count:7,} samples {data['tokens'][kind]:10,} tokens")
+    click.echo(f"{data['test_places']} places to measure at" + (", chosen by chance: no history" * data["weak"]))
+    for reason, found in data["left_out"].items():
+        such = f" ({', '.join(found['such_as'][:3])})" if found["such_as"] else ""
+        click.echo(f"left out: {found['files']:,} files. {reason}{such}")
+    click.echo(values["memory"]["message"])
+    if values["minutes"]:
+        click.echo(f"{values['minutes']:g} minutes of training, and the time to measure what came of it.")
+
+
+@cli.group()
+def adapters() -> None:
+    """List, use, take back, export and remove what was fine-tuned."""
+
+
+@adapters.command("list")
+@click.option("--dir", "directory", type=_FOLDER, help="Only those that were trained on this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def adapters_list(directory: Path | None, as_json: bool) -> None:
+    """List the adapters on this machine, the newest first."""
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), None)
+    entries = [entry.values() for entry in done(app, app.adapters.entries(directory))]
+    if as_json:
+        click.echo(json.dumps(entries))
+        return
+    if not entries:
+        click.echo("There is no adapter yet: `intract-lsp finetune` makes one.", err=True)
+    for entry in entries:
+        click.echo(f"{entry['id']}  {entry['status']:9}  {entry['base']}  {entry['workspace']}")
+
+
+@adapters.command("show")
+@click.argument("adapter", metavar="ID")
+def adapters_show(adapter: str) -> None:
+    """Print what is known of an adapter as a JSON object, after checking its files."""
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), None)
+    click.echo(json.dumps(done(app, app.adapters.show(adapter)).values(), indent=2, ensure_ascii=False))
+
+
+@adapters.command("promote")
+@click.argument("adapter", metavar="ID")
+@click.option("--dir", "directory", type=_FOLDER, help="Where it serves; default: the folder it was trained on.")
+def adapters_promote(adapter: str, directory: Path | None) -> None:
+    """Have an adapter serve in a folder, from the next start of the model on."""
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), None)
+    click.echo(done(app, app.adapters.promote(adapter, directory)))
+
+
+@adapters.command("rollback")
+@click.option("--dir", "directory", type=_FOLDER, default=".", help="The folder; default: this one.")
+@click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+def adapters_rollback(directory: Path, model: str | None) -> None:
+    """Have the adapter before the present one serve in a folder again, or the model alone."""
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), model)
+    click.echo(done(app, app.adapters.rollback(directory.absolute())))
+
+
+@adapters.command("remove")
+@click.argument("adapter", metavar="ID")
+def adapters_remove(adapter: str) -> None:
+    """Delete an adapter that does not serve."""
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), None)
+    click.echo(done(app, app.adapters.remove(adapter)))
+
+
+@adapters.command("export")
+@click.argument("adapter", metavar="ID")
+@click.argument("target", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--merged", is_flag=True, help="Write the whole model, merged, instead of the adapter.")
+def adapters_export(adapter: str, target: Path, merged: bool) -> None:
+    """Write an adapter to a new directory, as peft or, merged, transformers loads it."""
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), None)
+    click.echo(done(app, app.adapters.export(adapter, target.absolute(), merged=merged)))
+
+
+@adapters.command("forget")
+@click.argument("path", metavar="FILE")
+@click.option("--dir", "directory", type=_FOLDER, default=".", help="The folder that FILE is in; default: this one.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def adapters_forget(path: str, directory: Path, yes: bool) -> None:
+    """Delete the adapters that were trained on a file or folder; those that serve are rolled back first.
+
+    FILE is a path inside the folder. It need not exist any more.
+    """
+    from intract_lsp.finetune import done
+
+    app = _quiet_app((), None)
+    found = app.adapters.saw(path, directory).result()
+    if found and not yes:
+        click.confirm(f"{', '.join(found)} will be deleted. Go on?", abort=True, err=True)
+    click.echo(done(app, app.adapters.forget(path, directory)))
 
 
 @cli.command("index")

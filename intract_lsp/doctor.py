@@ -12,6 +12,7 @@ import psutil
 
 from intract_lsp import __version__
 from intract_lsp.errors import ModelError
+from intract_lsp.inference.loading import count_parameters
 from intract_lsp.inference.threads import INTERVAL, ThreadCount, on_battery, physical_cores
 from intract_lsp.models import fetch, hardware
 from intract_lsp.models.progress import mebibytes
@@ -35,7 +36,7 @@ def examine(settings: Settings, problems: list[str], paths: Paths) -> list[Findi
         Finding("intract-lsp", f"{__version__} on Python {platform.python_version()} ({sys.executable})"),
         Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         Finding("memory", _memory()),
-        *_torch(settings),
+        *_torch(settings, paths),
         Finding("default model", hardware.default_reason(machine)),
         _model(settings, paths),
         Finding("models in", f"{paths.models} ({mebibytes(_free(paths))} free)"),
@@ -50,23 +51,35 @@ def _memory() -> str:
     return f"{mebibytes(memory.total)}, {mebibytes(memory.available)} available"
 
 
-def _torch(settings: Settings) -> list[Finding]:
+def _torch(settings: Settings, paths: Paths) -> list[Finding]:
     try:
         import torch
 
-        from intract_lsp.inference.device import choose_placement
+        from intract_lsp.inference.device import choose, flash_attention, look
     except ImportError as error:
         return [Finding("torch", f"cannot be imported ({error}); install intract-lsp again.", wrong=True)]
     findings = [Finding("torch", torch.__version__)]
     try:
-        placement = choose_placement(settings.model.device, settings.model.precision)
+        seen = look()
+        placement = choose(seen, settings.model.device, settings.model.precision, _parameters(settings, paths))
     except ModelError as error:
         return [*findings, Finding("device", str(error), wrong=True)]
     chosen = f"{placement.device.type}, {placement.precision} ({placement.reason})"
     if placement.device.type == "cpu":
         chosen += f", {torch.backends.cpu.get_cpu_capability()}"
         findings.append(Finding("threads", _threads(settings.model.threads)))
-    return [*findings, Finding("device", chosen)]
+    findings.append(Finding("device", chosen))
+    _, refused = flash_attention(seen, placement, settings.model.use_flash_attention)
+    return [*findings, Finding("flash attention", refused, wrong=True)] if refused else findings
+
+
+def _parameters(settings: Settings, paths: Paths) -> int:
+    """Return the number of the model's weights; 0 where it is not on this machine."""
+    try:
+        model = fetch.cached(settings.model.name, paths)
+        return 0 if model is None else count_parameters(model.directory)
+    except ModelError:
+        return 0  # said by the finding about the model
 
 
 def _threads(fixed: int) -> str:

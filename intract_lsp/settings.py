@@ -37,9 +37,15 @@ class ModelSettings(_Section):
     chooses by hardware."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the model runs; `auto` takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8", "nf4"] = "auto"
     """Number format of the weights; `auto` takes int8 on CPUs with AVX2 or ARM dot products and the
-    fastest float format elsewhere."""
+    fastest float format elsewhere, on a CUDA GPU without room for that nf4 (4 bits, by bitsandbytes)."""
+    use_flash_attention: Literal["auto", "on", "off"] = "auto"
+    """Compute prompts with torch's flash attention on a CUDA GPU; `auto` does where the GPU has it, `on` says where it
+    has not."""
+    draft: str = ""
+    """A small model with the same vocabulary whose tokens the model checks several at once: a name as in `name`, or
+    `auto` for the smallest of a model's family beside models of 3B parameters or more. Suggestions stay the same."""
     threads: int = Field(default=0, ge=0, le=256)
     """CPU threads for the model; 0 = one for each physical core."""
     kv_cache_mib: int = Field(default=192, ge=16, le=65536)
@@ -83,6 +89,9 @@ class CompletionSettings(_Section):
     """Language identifiers whose suggestions use the current file alone."""
     context_tokens: int = Field(default=0, ge=0, le=32768)
     """Most tokens of pieces of other files; 0 = what suits the device."""
+    definitions: bool = False
+    """Show the model also what the names around the cursor stand for: signatures and fields of the workspace. Off by
+    default, since models of half a billion weights complete no better with them."""
     retrieval_deadline_ms: int = Field(default=30, ge=1, le=5000)
     """Milliseconds to look for such pieces; what is found later is left out."""
 
@@ -96,6 +105,67 @@ class IndexSettings(_Section):
     """Most files of a folder, the nearest to its root; the status says where there are more."""
     disabled_folders: tuple[str, ...] = ()
     """Workspace folders that are not indexed, by name or absolute path, also with `*`."""
+
+
+class TrainingSettings(_Section):
+    """How a model is fine-tuned on a project."""
+
+    enabled: bool = True
+    """Allow fine-tuning; off, no run begins and what waits is not begun."""
+    method: Literal["auto", "standard", "lora", "qlora"] = "auto"
+    """What is trained: all weights, low-rank matrices beside them, or these beside a base in 4 or 8 bits; `auto` takes
+    `lora`, and `qlora` on a GPU with less than three times the memory of the weights."""
+    lora_r: int = Field(default=0, ge=0, le=1024)
+    """Rank of the low-rank matrices; 0 = 8 on a CPU, 16 on a GPU."""
+    lora_alpha: int = Field(default=0, ge=0, le=4096)
+    """Their scale, times the rank; 0 = twice the rank."""
+    lora_dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Share of their inputs that is dropped in training."""
+    target_modules: tuple[str, ...] = ()
+    """Names of the linear layers that get low-rank matrices, such as `q_proj`; empty = all but the head."""
+    bits: Literal[4, 8] = 4
+    """Bits of a weight of the base under `qlora`."""
+    double_quant: bool = True
+    """Quantise the scales of a 4-bit base, too."""
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    """Number format of a 4-bit base."""
+    optim: Literal["auto", "adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "sgd", "adafactor"] = (
+        "auto"
+    )
+    """The optimiser, as transformers names it; `auto` takes `adamw_torch` on a CPU, `adamw_8bit` on a GPU and
+    `paged_adamw_8bit` there under `qlora`."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations twice rather than keep them; `auto` does where a GPU is more than 60 % full of weights."""
+    context_length: int = Field(default=0, ge=0, le=32768)
+    """Most tokens of a sample; 0 = 512 on a CPU, 2048 on a GPU."""
+    learning_rate: float = Field(default=2e-4, gt=0.0, le=1.0)
+    """Highest learning rate, after the warm-up; for `standard`, a tenth of it is used."""
+    minutes: float = Field(default=0.0, ge=0.0, le=10_080.0)
+    """Minutes that the training itself may take; 0 = 20 on a CPU and 60 on a GPU, or no limit with steps or epochs."""
+    steps: int = Field(default=0, ge=0, le=1_000_000)
+    """Most steps of the optimiser; 0 = no limit."""
+    epochs: float = Field(default=0.0, ge=0.0, le=1000.0)
+    """How often each sample is trained on at most; 0 = no limit."""
+    batch_size: int = Field(default=0, ge=0, le=4096)
+    """Samples of one step; 0 = 8 on a CPU, 16 on a GPU."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """What the choice of samples and the first weights depend on."""
+    use_ntp: bool = True
+    """Train on plain text, each token from those before it."""
+    use_fim: bool = True
+    """Train on holes in the code, as completions are asked for."""
+    ntp_share: float = Field(default=0.25, ge=0.0, le=1.0)
+    """Of the tokens that are plain text, where both kinds are used."""
+    train_on_code: bool = True
+    """Train on the project's code."""
+    held_out: int = Field(default=300, ge=0, le=10_000)
+    """Most places in the newest code that are not trained on but measured at."""
+    pause_while_typing: bool = True
+    """Stop training on the CPU while completions are asked for, and for three seconds after."""
+    schedule: Literal["off", "idle"] = "off"
+    """Begin a short run by itself when nothing has been asked for a while; never on battery."""
+    changed_lines: int = Field(default=500, ge=1, le=1_000_000)
+    """Lines that must have been committed since the last run before the schedule begins one."""
 
 
 class LogSettings(_Section):
@@ -114,6 +184,8 @@ class Settings(_Section):
     """When and how much to suggest."""
     index: IndexSettings = IndexSettings()
     """What is indexed."""
+    training: TrainingSettings = TrainingSettings()
+    """How a model is fine-tuned."""
     log: LogSettings = LogSettings()
     """What is logged."""
 

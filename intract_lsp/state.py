@@ -39,6 +39,27 @@ MIGRATIONS = (
         PRIMARY KEY (file, position)
     ) WITHOUT ROWID;
     """,
+    # 2: fine-tuning runs and the adapters that came of them
+    """
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY, workspace TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL,
+        created REAL NOT NULL, ended REAL, pid INTEGER NOT NULL, pid_started REAL NOT NULL,
+        spec TEXT NOT NULL, result TEXT NOT NULL
+    );
+    CREATE TABLE adapters (
+        id TEXT PRIMARY KEY, workspace TEXT NOT NULL, base TEXT NOT NULL, base_name TEXT NOT NULL,
+        kind TEXT NOT NULL, status TEXT NOT NULL, run TEXT NOT NULL, created REAL NOT NULL
+    );
+    CREATE TABLE active_adapters (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, workspace TEXT NOT NULL, base TEXT NOT NULL,
+        adapter TEXT NOT NULL REFERENCES adapters ON DELETE CASCADE, since REAL NOT NULL, ended REAL
+    );
+    CREATE INDEX active_adapters_place ON active_adapters (workspace, base);
+    CREATE TABLE adapter_files (
+        adapter TEXT NOT NULL REFERENCES adapters ON DELETE CASCADE, path TEXT NOT NULL, blob TEXT NOT NULL,
+        PRIMARY KEY (adapter, path, blob)
+    ) WITHOUT ROWID;
+    """,
 )
 """SQL scripts in the order in which they are applied. One that was released is never changed again."""
 

@@ -9,11 +9,13 @@ how it was loaded. Sources of the formats: the model cards and papers of Qwen2.5
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
 from intract_lsp.completion.anchor import Anchored, split
+from intract_lsp.completion.context import CompletionContext, comment_mark
 from intract_lsp.completion.generation import Chunk, PromptBudget
 
 CHARACTERS_PER_TOKEN = 8
@@ -196,6 +198,27 @@ def end_ids(fim: FimFormat, tokenizer: PromptTokenizer) -> frozenset[int]:
     tokens = (*fim.sentinels, *fim.ends, fim.file, fim.begin)
     ids = (tokenizer.token_id(token) for token in tokens if token)
     return frozenset(id_ for id_ in ids if id_ is not None)
+
+
+def prompt_of(
+    fim: FimFormat,
+    context: CompletionContext,
+    budget: PromptBudget,
+    tokenizer: PromptTokenizer,
+    spells: Callable[[bytes], bool],
+    *,
+    anchored: bool = True,
+) -> Prompt:
+    """Render the prompt of a cursor: what serving feeds the model, and what training shows it.
+
+    ``spells`` says whether the vocabulary can spell some bytes from any point on (``healing.Vocabulary.spells``): a
+    word that it cannot spell is no answer's beginning and stays in the prompt.
+    """
+    source = PromptSource(context.prefix, context.suffix, comment_mark(context.language_id), context.chunks)
+    prompt = render(fim, source, budget, tokenizer, anchored=anchored)
+    if spells(prompt.heal.encode()):
+        return prompt
+    return replace(prompt, ids=(*prompt.ids, *encode_text(prompt.heal, tokenizer)), heal="")
 
 
 def render(

@@ -32,6 +32,16 @@ PATIENT_DEADLINE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """What is wanted."""
+
+    tokens: int
+    """Room for all pieces together."""
+    definitions: bool = False
+    """Whether what the names around the line stand for is wanted, too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A place in a document that pieces are wanted for."""
 
@@ -43,8 +53,7 @@ class Question:
     """The text before the cursor's line."""
     below: str
     """The text behind the cursor's line."""
-    tokens: int
-    """Room for all pieces together."""
+    need: Need
     present: tuple[Retrieved, ...] = ()
     """Of the document's last prompt, in its order: those that are chosen again keep their place."""
 
@@ -70,7 +79,7 @@ class LineContexts:
         """Those whose answer came after the deadline and was left out."""
 
     async def fill(
-        self, request: CompletionRequest, context: CompletionContext, tokens: int, deadline: float
+        self, request: CompletionRequest, context: CompletionContext, need: Need, deadline: float
     ) -> tuple[CompletionContext, tuple[Retrieved, ...], float]:
         """Return the context with its line's pieces, these with why, and the milliseconds that finding them took.
 
@@ -78,10 +87,10 @@ class LineContexts:
         """
         began = self._clock()
         above = context.prefix[: len(context.prefix) - len(context.line_prefix)]
-        key = request.uri, hash((above[-KEY_CHARACTERS:], tokens))
+        key = request.uri, hash((above[-KEY_CHARACTERS:], need))
         found = self._lines.get(key)
         if found is None:
-            found = await self._ask(request, context, above, tokens, deadline)
+            found = await self._ask(request, context, above, need, deadline)
             self._lines[key] = found
             if len(self._lines) > LINES_KEPT:
                 self._lines.popitem(last=False)
@@ -105,11 +114,11 @@ class LineContexts:
         self._present.clear()
 
     async def _ask(
-        self, request: CompletionRequest, context: CompletionContext, above: str, tokens: int, deadline: float
+        self, request: CompletionRequest, context: CompletionContext, above: str, need: Need, deadline: float
     ) -> tuple[Retrieved, ...]:
         present = self._present.get(request.uri, ())
         below = context.suffix[len(context.line_suffix) :]
-        question = Question(request.uri, request.path, request.language_id, above, below, tokens, present)
+        question = Question(request.uri, request.path, request.language_id, above, below, need, present)
         self.asked += 1
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._retriever.ask(question)), deadline)

@@ -36,7 +36,7 @@ from intract_lsp.completion.request import (
     Timings,
     TriggerKind,
 )
-from intract_lsp.completion.retrieval import PATIENT_DEADLINE, LineContexts, Retriever
+from intract_lsp.completion.retrieval import PATIENT_DEADLINE, LineContexts, Need, Retriever
 from intract_lsp.completion.secret_files import holds_secrets
 from intract_lsp.completion.stop import stop_rule
 
@@ -97,6 +97,8 @@ class Policy:
     """Languages whose prompts hold the current file alone."""
     context_tokens: int = 0
     """Room for them; 0 means the model's own for its device."""
+    definitions: bool = False
+    """Show it what the names around the cursor stand for, too."""
     retrieval_deadline: float = 0.03
     """Seconds that finding them may hold up a request."""
 
@@ -366,9 +368,9 @@ class CompletionService:
         policy = self.policy
         if self.contexts is None or not policy.retrieval or request.language_id in policy.unretrieved_languages:
             return context, (), 0.0
-        tokens = policy.context_tokens or self._generator.context_tokens
+        need = Need(policy.context_tokens or self._generator.context_tokens, policy.definitions)
         wait = policy.retrieval_deadline if deadline is None else deadline
-        return await self.contexts.fill(request, context, tokens, wait)
+        return await self.contexts.fill(request, context, need, wait)
 
     def _launch(self, uri: str, scope: str, filled: _Filled, started: float) -> _Flight:
         policy = self.policy
@@ -409,7 +411,9 @@ class CompletionService:
         flight.cleaned = _why_broken_off(generation.finish, cleaned) if isinstance(cleaned, RejectReason) else cleaned
         complete = generation.finish in (Finish.END, Finish.STOP)
         text = "" if isinstance(cleaned, RejectReason) else cleaned
-        if complete or (text and generation.finish is not Finish.CANCELLED):
+        # Another adapter may have come while this waited: what it wrote is not what the one before would have written.
+        same_model = flight.scope == self._scope(uri)
+        if same_model and (complete or (text and generation.finish is not Finish.CANCELLED)):
             self._cache.put(flight.scope, CachedText(context.prefix, context.suffix, text, complete))
 
     async def _ride(

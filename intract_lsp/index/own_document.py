@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from intract_lsp.index.query import CursorLines
 from intract_lsp.index.ranking import Candidate, Source
-from intract_lsp.index.secrets import secret_lines
 
 SHOWN_ABOVE = 60
 SHOWN_BELOW = 30
@@ -38,6 +37,9 @@ def elsewhere(path: str, above: Sequence[str], below: Sequence[str], place: Curs
 
 def _excerpts(path: str, lines: Sequence[str], number: int, place: CursorLines) -> Iterator[Candidate]:
     """Yield at most one excerpt a block; ``number`` is the first line's in the document."""
+    # Imported on the thread that looks: its detectors take a while.
+    from intract_lsp.index.secrets import secret_lines
+
     secrets: frozenset[int] | None = None
     for start in range(0, len(lines), BLOCK):
         block = lines[start : start + BLOCK + OVERLAP]

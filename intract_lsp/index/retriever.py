@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,10 +19,12 @@ from urllib.request import url2pathname
 from intract_lsp.completion.generation import Chunk
 from intract_lsp.completion.request import Retrieved
 from intract_lsp.completion.retrieval import Question
+from intract_lsp.index.definitions import definitions_in_use
 from intract_lsp.index.open_documents import Changes, OpenDocument, OpenDocuments
-from intract_lsp.index.own_document import SHOWN_ABOVE, SHOWN_BELOW, elsewhere
+from intract_lsp.index.own_document import LEAST_LIKENESS, SHOWN_ABOVE, SHOWN_BELOW, elsewhere
 from intract_lsp.index.query import CursorLines, query_weights
 from intract_lsp.index.ranking import Candidate, Ranked, Selection, Source, select
+from intract_lsp.index.recent import LiveSnippet
 from intract_lsp.index.status import IndexedFolder
 
 if TYPE_CHECKING:
@@ -76,20 +79,22 @@ class WorkspaceRetriever:
         """Texts of open documents that are in no index, or not yet."""
         self.documents: Callable[[], Iterable[OpenDocument]] = lambda: ()
         """What the editor has open; asked on the thread that asks the questions."""
+        self.recent: Callable[[str], Sequence[LiveSnippet]] = lambda uri: ()
+        """Where the user was lately outside of a document; asked on the same thread."""
 
     def ask(self, question: Question) -> Future[tuple[Retrieved, ...]]:
         """Begin to look for pieces."""
         self._changes.append(self._passed_on.changes(self.documents()))
-        return self._thread.submit(self._look, question)
+        return self._thread.submit(self._look, question, self.recent(question.uri))
 
     def close(self) -> None:
         """Let the thread go; what waits is dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self, question: Question) -> tuple[Retrieved, ...]:
+    def _look(self, question: Question, recent: Sequence[LiveSnippet]) -> tuple[Retrieved, ...]:
         while self._changes:
             self._follow(self._changes.popleft())
-        if question.tokens <= 0:
+        if question.need.tokens <= 0:
             return ()
         above, below = question.above.splitlines(), question.below.splitlines()
         place = CursorLines(above)
@@ -102,10 +107,17 @@ class WorkspaceRetriever:
             open_files = self._open.get(folder.root)
             overlay = None if open_files is None else open_files.corpus
             found = _searched(folder.store, overlay, own, question.language_id, above, below, place)
+            # What the editor holds is told as it is now, and the document itself not at all.
+            open_now = {own} if overlay is None else {own, *overlay.files}
+            before = [one for one in folder.unfinished if _path_in(folder.root, one.path) not in open_now]
+            found = chain(found, _lately(folder, [*recent, *before], place))
+            if question.need.definitions:
+                used = definitions_in_use(folder.symbols, own, question.language_id, above, below)
+                found = chain(found, used)
         candidates = [*found, *elsewhere(own or _name(question.uri), above, below, place)]
         shown = (*above[-SHOWN_ABOVE:], *below[:SHOWN_BELOW])
         present = [_candidate(piece) for piece in question.present]
-        chosen = select(candidates, shown, _tokens, Selection(question.tokens), present)
+        chosen = select(candidates, shown, _tokens, Selection(question.need.tokens), present)
         return tuple(_retrieved(ranked) for ranked in chosen)
 
     def _follow(self, changes: Changes) -> None:
@@ -158,6 +170,21 @@ def _searched(
         text = "\n".join(hit.chunk.text.splitlines()[excerpt.start : excerpt.end]).strip("\n")
         score = hit.score + LIKENESS_WEIGHT * excerpt.likeness
         yield Candidate(hit.chunk.path, text, hit.chunk.start_line + excerpt.start, Source.SEARCH, score)
+
+
+def _lately(folder: IndexedFolder, recent: Sequence[LiveSnippet], place: CursorLines) -> Iterator[Candidate]:
+    """Yield excerpts of where the user was, in files of which the index makes use, without what may hold a secret."""
+    from intract_lsp.index.secrets import has_secret
+
+    for snippet in recent:
+        path = _path_in(folder.root, snippet.path)
+        if path is None or path not in folder.symbols.files:
+            continue
+        lines = snippet.text.split("\n")
+        excerpt = place.excerpt(lines)
+        if excerpt.likeness >= LEAST_LIKENESS and not has_secret(snippet.text):
+            text = "\n".join(lines[excerpt.start : excerpt.end]).strip("\n")
+            yield Candidate(path, text, snippet.start_line + excerpt.start, Source.LIVE, excerpt.likeness)
 
 
 def _name(uri: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from intract_lsp.index.policy import Refusal
 
 if TYPE_CHECKING:
+    from intract_lsp.index.recent import LiveSnippet
     from intract_lsp.index.store import ChunkStore
     from intract_lsp.index.symbol_table import SymbolTable
 
@@ -63,3 +64,5 @@ class IndexedFolder:
     root: Path
     store: ChunkStore
     symbols: SymbolTable
+    unfinished: tuple[LiveSnippet, ...] = ()
+    """What was not committed when the folder was opened."""

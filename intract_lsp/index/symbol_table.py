@@ -109,10 +109,6 @@ class SymbolTable:
         """From imports to files, as they were when `renew_resolver` was last called."""
         return self._resolver
 
-    def paths_defining(self, name: str) -> Sequence[str]:
-        """Return the files that define a name, sorted: how many tells whether looking at all is worth it."""
-        return self._snapshot.paths.get(name, ())
-
     def defining(self, name: str) -> Sequence[Symbol]:
         """Return the definitions of a name, by path and line."""
         snapshot = self._snapshot

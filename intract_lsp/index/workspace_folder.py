@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_tb
 from types import MappingProxyType
@@ -15,7 +15,9 @@ from intract_lsp.index.folder import IndexFolder
 from intract_lsp.index.indexer import FolderIndexer
 from intract_lsp.index.pending import RULE_FILES, Batch, Gathered, Pace, folds_case, settle
 from intract_lsp.index.policy import refuse_folder, refuse_path
+from intract_lsp.index.recent import LiveSnippet
 from intract_lsp.index.status import IndexedFolder, IndexState, IndexStatus
+from intract_lsp.index.unfinished import unfinished
 from intract_lsp.index.watcher import WorkspaceWatcher
 from intract_lsp.state import StateDatabase, open_state
 
@@ -78,6 +80,8 @@ class WorkspaceFolder:
         self._awaits_watcher = False
         """Whether the watches are being set up; the first listing comes after that."""
         self._start_over = False
+        self._unfinished: tuple[LiveSnippet, ...] | None = None
+        """``None`` until git was asked, once everything is indexed."""
         self._failure = ""
         self._polled = ""
         self._noticed: set[str] = set()
@@ -136,6 +140,8 @@ class WorkspaceFolder:
             return 0.0
         if self._scan_wanted and not self._awaits_watcher:
             return self._no_scan_before
+        if self._unfinished is None:
+            return 0.0
         return self.worked_at + QUIET_SECONDS if indexer.needs_compaction else None
 
     def work(self) -> None:
@@ -236,9 +242,11 @@ class WorkspaceFolder:
             self._scan_wanted = False
             indexer.find_changes()
             self._no_scan_before = time.monotonic() + REST_SHARE * (time.monotonic() - self.worked_at)
+        elif self._unfinished is None:
+            self._unfinished = unfinished(self._root, indexer.searched.symbols.files)
         elif indexer.needs_compaction:
             indexer.compact()
-        self.searched = indexer.searched
+        self.searched = replace(indexer.searched, unfinished=self._unfinished or ())
         if self.state is IndexState.IDLE:
             self._updated_at = time.time()
         if indexer.capped:

@@ -15,7 +15,7 @@ import heapq
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REACH = 4096
 """Characters of the document on either side of the cursor that are looked through."""
@@ -61,6 +61,8 @@ class Draft:
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
     """Index of each node's parent; -1 for the token that the tree follows."""
+    expected: float = field(default=1.0, compare=False)
+    """Tokens that a pass with it gives on average, as far as whoever drafted it can tell."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -137,7 +139,7 @@ class Drafter:
         known: dict[str, list[tuple[float, str]]] = {}
         tokens: list[int] = []
         parents: list[int] = []
-        expected, best, size = 1.0, 1.0 / costs[0], 0
+        expected, best, size, worth = 1.0, 1.0 / costs[0], 0, 1.0
         queue: list[tuple[float, int, str, int, str]] = []
 
         def grow(chance: float, path: str, node: int) -> None:
@@ -160,9 +162,9 @@ class Drafter:
             parents.append(parent)
             expected -= negative
             if expected / costs[len(tokens)] >= best:
-                best, size = expected / costs[len(tokens)], len(tokens)
+                best, size, worth = expected / costs[len(tokens)], len(tokens), expected
             grow(-negative, path + token, len(tokens) - 1)
-        return Draft(tuple(tokens[:size]), tuple(parents[:size]))
+        return Draft(tuple(tokens[:size]), tuple(parents[:size]), worth)
 
     def _likeliest(self, chances: dict[str, float]) -> list[tuple[float, str]]:
         return heapq.nlargest(self._branches, ((chance, token) for token, chance in chances.items()))
@@ -209,17 +211,26 @@ class StepCost:
         self._seconds = kept * self._seconds + seconds
         self._products = kept * self._products + drafted * seconds
 
+    @property
+    def plain_seconds(self) -> float:
+        """What a step without a draft takes; 0 before the first step."""
+        return self._line()[0] if self._seconds else 0.0
+
     def costs(self, longest: int) -> list[float]:
         """Return the cost of a step with 0 to ``longest`` drafted tokens, that of one without as 1."""
         if not self._seconds:
             return [1 + _FIRST_EXTRA * count for count in range(longest + 1)]
-        mean, seconds = self._drafted / self._weight, self._seconds / self._weight
-        spread = self._squares - mean * self._drafted
-        slope = (self._products - mean * self._seconds) / spread if spread > 0 else 0.0
-        plain = max(seconds - slope * mean, 0.2 * seconds)
+        plain, slope, spread = self._line()
         trust = spread / (spread + _FIRST_STEPS * longest)
         extra = max(0.0, trust * slope / plain + (1 - trust) * _FIRST_EXTRA)
         return [1 + extra * count for count in range(longest + 1)]
+
+    def _line(self) -> tuple[float, float, float]:
+        """Return the seconds of a plain step, those of each drafted token, and how far the drafts' lengths spread."""
+        mean, seconds = self._drafted / self._weight, self._seconds / self._weight
+        spread = self._squares - mean * self._drafted
+        slope = (self._products - mean * self._seconds) / spread if spread > 0 else 0.0
+        return max(seconds - slope * mean, 0.2 * seconds), slope, spread
 
 
 def _followers(context: str, places: Sequence[str]) -> dict[str, float]:

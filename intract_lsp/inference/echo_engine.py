@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
-from intract_lsp.inference.engine import LoadOrder, ModelCard, ReportProgress
+from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ReportProgress
 
 
 class EchoEngine:
@@ -20,7 +20,7 @@ class EchoEngine:
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         """Be ready at once, under whatever name was asked for."""
         report("Loading the echo engine", 1.0)
-        return ModelCard("echo", "none", "none", "none", 0, 0, PromptBudget(512, 128))
+        return _card(order.adapter)
 
     def generate(
         self,
@@ -57,5 +57,14 @@ class EchoEngine:
     def forget(self) -> None:
         """There is nothing to forget."""
 
+    def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
+        """Echo on under the adapter's name."""
+        return _card(adapter)
+
     def unload(self) -> None:
         """There is nothing to free."""
+
+
+def _card(adapter: AdapterFiles | None) -> ModelCard:
+    name = adapter.id if adapter else ""
+    return ModelCard("echo", "none", "none", "none", 0, 0, PromptBudget(512, 128), adapter=name)

@@ -38,6 +38,29 @@ class EngineStatus:
     """Progress of the present step in 0..1, where it is known."""
 
 
+class AdapterKind(str, Enum):
+    """What an adapter's directory holds."""
+
+    LORA = "lora"
+    """Low-rank matrices in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+    STANDARD = "standard"
+    """All weights: ``config.json`` and ``model.safetensors``; the tokenizer is the base model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """Where an adapter lies and which weights it was trained on."""
+
+    id: str
+    directory: Path
+    """Nothing in it changes."""
+    kind: AdapterKind = AdapterKind.LORA
+    base_name: str = ""
+    """The base model's name, for people."""
+    base: str = ""
+    """``models.store.weights_fingerprint`` of the base model; empty = it goes with any model that its matrices fit."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """What was loaded, for status, ``doctor`` and results."""
@@ -52,6 +75,10 @@ class ModelCard:
     """Default prompt budget on this device."""
     notes: tuple[str, ...] = ()
     """Sentences the user should see once, such as "no FIM sentinels: left-to-right only"."""
+    draft: str = ""
+    """Name of the model that drafts for this one."""
+    adapter: str = ""
+    """Id of the adapter that is merged into the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +91,12 @@ class LoadOrder:
     precision: str = "auto"
     threads: int = 0
     kv_cache_mib: int = 192
+    flash_attention: str = "auto"
+    """``auto``, ``on`` or ``off``."""
+    draft: str = ""
+    """A model that drafts for this one: a name as above, ``auto``, or empty for none."""
+    adapter: AdapterFiles | None = None
+    """To be merged into the weights; one that cannot be used is left out, which the card's notes say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +148,13 @@ class CompletionEngine(Protocol):
 
     def forget(self) -> None:
         """Drop the KV cache and what is known of past answers, so that the next generation starts cold."""
+
+    def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
+        """Serve the loaded model with another adapter merged into its weights, or with none.
+
+        The new weights are made ready beside the old ones, which are then let go of with their KV cache. Raises
+        ``AdapterError`` where that cannot be done; what served before goes on serving.
+        """
 
     def unload(self) -> None:
         """Free the model's memory; a later ``load`` may follow."""

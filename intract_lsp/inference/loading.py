@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.errors import ModelError
 from intract_lsp.inference import quantized_copy
+from intract_lsp.inference.adapted import check_adapter, int8_copy
 from intract_lsp.inference.engine import LoadOrder, ModelFiles, ReportProgress
 from intract_lsp.inference.int8_decoder import Int8Decoder
 from intract_lsp.inference.kv_cache import Network
@@ -69,12 +70,17 @@ def load_network(
     report: ReportProgress,
     token: CancelToken,
 ) -> LoadedNetwork:
-    """Load a model as the order says, for at most ``threads`` threads on a CPU. Raises ``ModelError``."""
-    parameters = _count_parameters(files.directory)
-    made_from = quantized_copy.fingerprint(files.directory)
-    if files.quantized is not None and _may_be_int8(order):
+    """Load a model as the order says, for at most ``threads`` threads on a CPU.
+
+    Raises ``ModelError``, and ``AdapterError`` where it is the order's adapter that cannot be used.
+    """
+    parameters = count_parameters(files.directory)
+    if order.adapter is not None:
+        check_adapter(order.adapter, files)
+    copy, made_from = int8_copy(files, order.adapter)
+    if copy is not None and _may_be_int8(order):
         report(f"Loading {files.name}", None)
-        quantized = quantized_copy.read(files.quantized, made_from)
+        quantized = quantized_copy.read(copy, made_from)
         if quantized is not None:
             needed = int(parameters * INT8_BYTES) + WORKING_MEMORY
             check_memory(needed, psutil.virtual_memory().available, "cpu", files.name)
@@ -85,8 +91,8 @@ def load_network(
     found = torch_loading.load(order, files, parameters, threads, calibration, report, token)
     if isinstance(found, LoadedNetwork):
         return found
-    if files.quantized is not None:
-        found = _kept(files.quantized, made_from, found)
+    if copy is not None:
+        found = _kept(copy, made_from, found)
     return _from_int8(found, parameters, threads)
 
 
@@ -124,7 +130,7 @@ def _kept(copy: Path, made_from: str, model: QuantizedModel) -> QuantizedModel:
     return quantized_copy.read(copy, made_from) or model
 
 
-def _count_parameters(directory: Path) -> int:
+def count_parameters(directory: Path) -> int:
     """Return the number of weights in a directory's safetensors, read from their headers alone."""
     total = 0
     for path in sorted(directory.glob("*.safetensors")):

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intract_lsp.completion.context import CompletionContext, comment_mark
+import numpy as np
+
+from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import (
     FimFormat,
@@ -22,17 +24,21 @@ from intract_lsp.completion.prompt import (
     PromptSource,
     encode_text,
     end_ids,
+    prompt_of,
     render,
     resolve_format,
     typed_room,
 )
-from intract_lsp.errors import ModelError
+from intract_lsp.errors import AdapterError, ModelError
+from intract_lsp.inference.adapted import has_int8_copy
+from intract_lsp.inference.draft_model import DraftModel, draft_name, load_draft_model
 from intract_lsp.inference.drafting import BRANCHES, Draft, Drafter
-from intract_lsp.inference.engine import LoadOrder, ModelCard, ModelFiles, ReportProgress
+from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.healing import Spelling, Vocabulary
 from intract_lsp.inference.speculation import LONGEST_DRAFT, Speculator, check, greedy_tokens
 from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
+from intract_lsp.models.catalog import CATALOG
 
 if TYPE_CHECKING:
     from intract_lsp.inference.kv_cache import Logits, Network, PrefixCache
@@ -45,6 +51,10 @@ PREFILL_STEP = 128
 AHEAD_STEP = 16
 """The same while nobody waits for the prompt: about what one step of a generation takes."""
 
+GPU_PREFILL_STEP = 512
+GPU_AHEAD_STEP = 128
+"""The same two on a CUDA GPU, which fewer rows do not keep busy."""
+
 ANSWER_ROOM = 64
 """Tokens of the answer that a prompt is prepared for; counts only where the model's context is short."""
 
@@ -55,6 +65,9 @@ CALIBRATION = PromptBudget(192, 64)
 """Tokens of each of the prompts that quantising looks at."""
 
 CALIBRATION_PROMPTS = 4
+
+HEALED_ROOM = 16
+"""Tokens that the text to be healed may take, with which an answer begins."""
 
 SENTINEL_ROOM = 16
 """Tokens of a prompt beside the text: sentinels and the begin token."""
@@ -79,6 +92,8 @@ class _Words:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    order: LoadOrder
+    files: ModelFiles
     tokenizer: TextTokenizer
     fim: FimFormat
     end_ids: frozenset[int]
@@ -92,6 +107,9 @@ class _Loaded:
     speculator: Speculator
     threads: ThreadCount | None
     """``None`` where the number is fixed."""
+    draft_model: DraftModel | None = None
+    refusal: str = ""
+    """Why the order's adapter is not merged in: one of the card's notes, until another adapter is."""
 
 
 class ModelEngine:
@@ -110,7 +128,16 @@ class ModelEngine:
         threads = order.threads or physical_cores()
         # The vocabulary takes a second or two, as do the libraries: side by side on two cores.
         with ThreadPoolExecutor(1, "intract-vocabulary") as beside:
-            loaded = self._load(order, files, threads, beside.submit(_read_words, files), report, token)
+            words = beside.submit(_read_words, files)
+            try:
+                loaded = self._load(order, files, threads, words, report, token)
+            except AdapterError as error:
+                log.warning("the adapter %s cannot be loaded", order.adapter.id if order.adapter else "")
+                loaded = self._load(replace(order, adapter=None), files, threads, words, report, token)
+                refusal = f"{error} {files.name} serves without it."
+                card = replace(loaded.card, notes=(*loaded.card.notes, refusal))
+                loaded = replace(loaded, card=card, refusal=refusal)
+        loaded = self._with_draft_model(loaded, report, token)
         report("Warming up", None)
         self._warm_up(loaded)
         self._loaded = loaded
@@ -129,7 +156,10 @@ class ModelEngine:
         from intract_lsp.inference.kv_cache import PrefixCache
         from intract_lsp.inference.loading import load_network
 
-        found = load_network(order, files, threads, partial(_calibration, words), report, token)
+        def calibration() -> list[tuple[int, ...]]:
+            return calibration_prompts(words.result().tokenizer, words.result().fim)
+
+        found = load_network(order, files, threads, calibration, report, token)
         read = words.result()
         tokenizer, fim, texts = read.tokenizer, read.fim, read.texts
         card = ModelCard(
@@ -141,6 +171,7 @@ class ModelEngine:
             threads=threads,
             budget=found.budget,
             notes=(*((read.note,) if read.note else ()), *found.notes),
+            adapter=order.adapter.id if order.adapter else "",
         )
         drafter = Drafter(
             encode=partial(encode_text, tokenizer=tokenizer),
@@ -148,6 +179,8 @@ class ModelEngine:
             branches=BRANCHES if found.network.branching else 1,
         )
         return _Loaded(
+            order=order,
+            files=files,
             tokenizer=tokenizer,
             fim=fim,
             end_ids=end_ids(fim, tokenizer) | found.end_ids,
@@ -160,6 +193,93 @@ class ModelEngine:
             speculator=Speculator(drafter, tokenizer.decode, self._longest_draft),
             threads=ThreadCount(threads) if found.device == "cpu" and not order.threads else None,
         )
+
+    def _with_draft_model(self, loaded: _Loaded, report: ReportProgress, token: CancelToken) -> _Loaded:
+        """Load the model that drafts for this one, where the order names one; a note says where it cannot be used."""
+        order, files, card = loaded.order, loaded.files, loaded.card
+        name = draft_name(order.draft, files, card.parameters, CATALOG) if self._longest_draft else ""
+        if not name:
+            return loaded
+        drafting = LoadOrder(name, card.device, "auto", card.threads, order.kv_cache_mib, order.flash_attention)
+        calibration = partial(calibration_prompts, loaded.tokenizer, loaded.fim)
+        try:
+            model, name = load_draft_model(drafting, files, loaded.tokenizer, self._resolve, calibration, report, token)
+        except ModelError as error:
+            if token.cancelled:
+                raise
+            note = f"No draft model is used: {error}"
+            return replace(loaded, card=replace(card, notes=(*card.notes, note)))
+        speculator = Speculator(loaded.drafter, loaded.tokenizer.decode, self._longest_draft, model)
+        return replace(loaded, card=replace(card, draft=name), draft_model=model, speculator=speculator)
+
+    def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
+        """Build a network with the adapter beside the one that serves, then take its place.
+
+        In int8 an adapter's copy has to be there, see ``adapted_child``: a swap must not take a minute. Raises as
+        ``CompletionEngine.swap`` does.
+        """
+        from intract_lsp.inference.kv_cache import PrefixCache
+        from intract_lsp.inference.loading import load_network
+
+        loaded = self._loaded
+        if loaded is None:
+            raise AdapterError("No model is loaded that an adapter could be used with: load one first.")
+        files, card = loaded.files, loaded.card
+        # As it was chosen when all memory was free: beside the old weights ``auto`` may mean something else.
+        order = replace(loaded.order, adapter=adapter, device=card.device, precision=card.precision)
+        name = adapter.id if adapter is not None else ""
+        if card.precision == "int8" and adapter is not None and not has_int8_copy(files, adapter):
+            raise AdapterError(
+                f"The adapter {name} has no int8 copy on this machine that fits {files.name} as it is now: "
+                "promote it again, which makes one."
+            )
+        try:
+            calibration = partial(calibration_prompts, loaded.tokenizer, loaded.fim)
+            found = load_network(order, files, card.threads, calibration, report, token)
+        except ModelError as error:
+            what = f"The adapter {name}" if name else f"{files.name} without an adapter"
+            raise AdapterError(f"{what} cannot be loaded beside what serves: {error}") from error
+        notes = tuple(note for note in card.notes if note != loaded.refusal)
+        fresh = replace(
+            loaded,
+            order=order,
+            refusal="",
+            card=replace(card, notes=notes, adapter=name),
+            network=found.network,
+            cache=PrefixCache(found.network, order.kv_cache_mib << 20),
+            end_ids=end_ids(loaded.fim, loaded.tokenizer) | found.end_ids,
+        )
+        self._warm_up(fresh)
+        self._loaded = fresh
+        loaded.drafter.forget()
+        del loaded
+        _free_gpu(card)
+        return fresh.card
+
+    def likelihood(self, context: CompletionContext, shape: PromptShape, middle: str) -> tuple[float, int]:
+        """Return how unlikely a text is behind the prompt of ``generate``: in nats, and over how many tokens.
+
+        What serving would give back to be healed is scored with it, as the beginning of the answer. Where the model's
+        context has no room for all of it the first tokens are scored. Raises ``ModelError`` without a model.
+        """
+        loaded = self._loaded
+        if loaded is None:
+            raise ModelError("No model is loaded.")
+        longest = len(encode_text(middle, loaded.tokenizer)) + HEALED_ROOM
+        prompt = _prompt(loaded, context, shape, min(longest, loaded.context_length // 2))
+        forced = encode_text(prompt.heal + middle, loaded.tokenizer)[: loaded.context_length - len(prompt.ids)]
+        if not forced:
+            return 0.0, 0
+        rest = prompt.ids[loaded.cache.reuse(prompt.ids) : -1]
+        for start in range(0, len(rest), PREFILL_STEP):
+            loaded.cache.append(rest[start : start + PREFILL_STEP])
+        given = [prompt.ids[-1], *forced[:-1]]
+        loss = 0.0
+        for start in range(0, len(given), PREFILL_STEP):
+            piece = given[start : start + PREFILL_STEP]
+            logits = loaded.cache.append(piece, last=len(piece))
+            loss += _surprise(logits, forced[start : start + len(piece)])
+        return loss, len(forced)
 
     def generate(
         self,
@@ -176,10 +296,13 @@ class ModelEngine:
         began = time.monotonic()
         prompt = _prompt(loaded, context, shape, limits.max_tokens)
         loaded.drafter.begin(context.prefix, context.suffix, prompt.heal)
+        loaded.speculator.begin(prompt.ids, prompt.heal, token)
         limits = replace(limits, max_tokens=min(limits.max_tokens, loaded.context_length - len(prompt.ids)))
         tokenized = time.monotonic()
         if shape.exact:
             loaded.cache.clear()
+            if loaded.draft_model is not None:
+                loaded.draft_model.forget()
         reused = loaded.cache.reuse(prompt.ids)
         outcome = self._prefill(loaded, prompt.ids[reused:], limits, token)
         prefilled = time.monotonic()
@@ -205,11 +328,12 @@ class ModelEngine:
         reused = loaded.cache.reuse_ahead(ids)
         if reused is None:
             return False
-        for start in range(reused, len(ids), AHEAD_STEP):
+        step = AHEAD_STEP if loaded.card.device != "cuda" else GPU_AHEAD_STEP
+        for start in range(reused, len(ids), step):
             if token.cancelled:
                 return False
             _follow_load(loaded)
-            loaded.cache.append(ids[start : start + AHEAD_STEP])
+            loaded.cache.append(ids[start : start + step])
         return True
 
     def forget(self) -> None:
@@ -217,17 +341,16 @@ class ModelEngine:
         if self._loaded is not None:
             self._loaded.cache.clear()
             self._loaded.drafter.forget()
+            if self._loaded.draft_model is not None:
+                self._loaded.draft_model.forget()
 
     def unload(self) -> None:
         """Free the model."""
         if self._loaded is None:
             return
-        on_gpu = self._loaded.card.device == "cuda"
+        card = self._loaded.card
         self._loaded = None
-        if on_gpu:
-            import torch
-
-            torch.cuda.empty_cache()
+        _free_gpu(card)
 
     def _warm_up(self, loaded: _Loaded) -> None:
         """Run a step of each shape, so that the first keystroke pays neither for set-up nor for compiling kernels."""
@@ -245,14 +368,15 @@ class ModelEngine:
         none. What was computed stays in the cache: the next request goes on from there.
         """
         outcome: tuple[Draft, Logits] | Finish = Finish.CANCELLED
-        for start in range(0, len(ids), PREFILL_STEP):
+        step = PREFILL_STEP if loaded.card.device != "cuda" else GPU_PREFILL_STEP
+        for start in range(0, len(ids), step):
             if token.cancelled:
                 return Finish.CANCELLED
             if time.monotonic() >= limits.deadline:
                 return Finish.DEADLINE
             _follow_load(loaded)
-            piece = ids[start : start + PREFILL_STEP]
-            last_and_short = start + PREFILL_STEP >= len(ids) and len(piece) <= SHORT_PIECE
+            piece = ids[start : start + step]
+            last_and_short = start + step >= len(ids) and len(piece) <= SHORT_PIECE
             draft = loaded.speculator.draft((), limits.max_tokens - 1) if last_and_short else Draft()
             outcome = draft, check(loaded.cache, piece, draft)
         return outcome
@@ -295,21 +419,37 @@ class ModelEngine:
         return text, tuple(ids), Finish.END
 
 
+def _free_gpu(card: ModelCard) -> None:
+    """Give the memory of what was let go of back to the GPU's other programs."""
+    if card.device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _surprise(logits: Logits, ids: Sequence[int]) -> float:
+    """Return the summed negative log-likelihood of ``ids`` in nats; logits: (ids, vocabulary)."""
+    rows = logits.astype("float64")
+    rows -= rows.max(axis=1, keepdims=True)
+    chosen = rows[range(len(ids)), list(ids)]
+    return float((np.log(np.exp(rows).sum(axis=1)) - chosen).sum())
+
+
 def _follow_load(loaded: _Loaded) -> None:
     """Leave the cores alone that other programs have taken since the last step, and take back what they left."""
     if loaded.threads is None:
         return
-    loaded.network.use_threads(loaded.threads.look())
+    count = loaded.threads.look()
+    loaded.network.use_threads(count)
+    if loaded.draft_model is not None:
+        loaded.draft_model.use_threads(count)
 
 
 def _prompt(loaded: _Loaded, context: CompletionContext, shape: PromptShape, max_tokens: int) -> Prompt:
     """Render the prompt of a context, with room for an answer of ``max_tokens``."""
-    source = PromptSource(context.prefix, context.suffix, comment_mark(context.language_id), context.chunks)
     budget = _fit_budget(shape.budget, loaded, max_tokens)
-    prompt = render(loaded.fim, source, budget, loaded.tokenizer, anchored=not shape.exact)
-    if not loaded.vocabulary.spells(prompt.heal.encode()):
-        return replace(prompt, ids=(*prompt.ids, *encode_text(prompt.heal, loaded.tokenizer)), heal="")
-    return prompt
+    spells = loaded.vocabulary.spells
+    return prompt_of(loaded.fim, context, budget, loaded.tokenizer, spells, anchored=not shape.exact)
 
 
 def _fit_budget(asked: PromptBudget | None, loaded: _Loaded, max_tokens: int) -> PromptBudget:
@@ -334,9 +474,8 @@ def _read_words(files: ModelFiles) -> _Words:
     return _Words(tokenizer, fim, note, texts, Vocabulary(texts))
 
 
-def _calibration(words: Future[_Words]) -> list[tuple[int, ...]]:
-    """Return prompts over this package's own code, as the text to see the activations' spread on."""
-    tokenizer, fim = words.result().tokenizer, words.result().fim
+def calibration_prompts(tokenizer: TextTokenizer, fim: FimFormat) -> list[tuple[int, ...]]:
+    """Return prompts over this package's own code, as the text to see the activations' spread on when quantising."""
     sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
     longest = sorted(sources, key=len)[-CALIBRATION_PROMPTS:]
     middle = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in longest]

@@ -17,8 +17,15 @@ from traceback import format_tb
 from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptShape
 from intract_lsp.completion.request import RejectReason
-from intract_lsp.errors import IntractError, ModelError
-from intract_lsp.inference.engine import CompletionEngine, EngineState, EngineStatus, LoadOrder, ModelCard
+from intract_lsp.errors import AdapterError, IntractError, ModelError
+from intract_lsp.inference.engine import (
+    AdapterFiles,
+    CompletionEngine,
+    EngineState,
+    EngineStatus,
+    LoadOrder,
+    ModelCard,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +36,13 @@ PAUSE = 0.05
 @dataclass(frozen=True, slots=True)
 class _Load:
     order: LoadOrder
+    token: CancelToken
+    future: Future[ModelCard]
+
+
+@dataclass(frozen=True, slots=True)
+class _Swap:
+    adapter: AdapterFiles | None
     token: CancelToken
     future: Future[ModelCard]
 
@@ -58,7 +72,7 @@ class _Prepare:
     future: Future[bool]
 
 
-_Message = _Load | _Generate | _Forget
+_Message = _Load | _Swap | _Generate | _Forget
 """What waits in the inbox, first come, first served."""
 
 
@@ -91,9 +105,11 @@ class InferenceWorker:
 
     @property
     def model_key(self) -> str:
-        """The loaded model's name and number format, or an empty string."""
+        """The loaded model's name, number format and adapter, or an empty string."""
         card = self.card
-        return f"{card.name}@{card.precision}" if card else ""
+        if card is None:
+            return ""
+        return f"{card.name}@{card.precision}" + (f"+{card.adapter}" if card.adapter else "")
 
     @property
     def context_tokens(self) -> int:
@@ -138,6 +154,16 @@ class InferenceWorker:
             for waiting in [m for m in self._inbox if isinstance(m, _Load)]:
                 self._inbox.remove(waiting)
                 waiting.future.cancel()
+            self._put(message)
+        return message.future
+
+    def swap(self, adapter: AdapterFiles | None) -> Future[ModelCard]:
+        """Serve with another adapter, or with none; requests made before are answered by the old one.
+
+        The future fails with ``AdapterError`` where that cannot be done: the old one then goes on serving.
+        """
+        message = _Swap(adapter, CancelToken(), Future())
+        with self._wake:
             self._put(message)
         return message.future
 
@@ -219,6 +245,8 @@ class InferenceWorker:
                 self._prepare(message)
             elif isinstance(message, _Load):
                 self._load(message)
+            elif isinstance(message, _Swap):
+                self._swap(message)
             elif isinstance(message, _Generate):
                 self._generate(message)
             else:
@@ -232,7 +260,7 @@ class InferenceWorker:
         message: _Message | _Prepare | None = self._inbox.popleft() if self._inbox else self._ahead if idle else None
         if isinstance(message, _Load):
             self._loading = message.token
-        elif isinstance(message, _Generate):
+        elif isinstance(message, _Swap | _Generate):
             self._running = message.token
         elif isinstance(message, _Prepare):
             self._ahead, self._preparing = None, message.token
@@ -266,6 +294,33 @@ class InferenceWorker:
         state = EngineState.ABSENT if message.token.cancelled else EngineState.FAILED
         self._report(EngineStatus(state, message.order.model, str(error)))
         message.future.set_exception(error)
+
+    def _swap(self, message: _Swap) -> None:
+        """Have the engine swap; whatever happens, what the card says is what serves."""
+        if self.card is None:
+            message.future.set_exception(
+                AdapterError("No model is loaded that an adapter could be used with: load one first.")
+            )
+            return
+        idle = self._status
+        name = message.adapter.id if message.adapter is not None else "no adapter"
+        self._report(replace(idle, state=EngineState.BUSY))
+        try:
+            card = self._engine.swap(message.adapter, lambda sentence, fraction: None, message.token)
+        except Exception as error:
+            if not isinstance(error, IntractError):
+                log.exception("swapping to %s failed", name)
+                error = AdapterError(f"The adapter could not be loaded ({type(error).__name__}: {error}).")
+            self._report(idle)
+            message.future.set_exception(error)
+        else:
+            self.card = card
+            log.info("swapped to %s", name)
+            self._report(EngineStatus(EngineState.READY, card.name, " ".join(card.notes)))
+            message.future.set_result(card)
+        finally:
+            with self._wake:
+                self._running = None
 
     def _generate(self, message: _Generate) -> None:
         queue_ms = (time.monotonic() - message.queued_at) * 1000

@@ -20,7 +20,9 @@ MANIFEST_FORMAT = 1
 _PARTIAL = ".partial"
 _CACHE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 SAMPLE_BYTES = 65_536
-"""How much of either end of a GGUF file tells it from another."""
+"""How much of either end of a GGUF file tells it from another; and of a piece of a large safetensors file."""
+FINGERPRINT_PIECES = 256
+"""Of a safetensors file that are read where it is larger than they are together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,10 @@ def remove(name: str, paths: Paths) -> int:
     for directory in directories:
         shutil.rmtree(directory)
     copy = quantized_copy(paths.models / name, paths)
-    if copy.is_file():
-        freed += copy.stat().st_size
-        copy.unlink()
+    for each in (copy, *adapted_copies(copy)):
+        if each.is_file():
+            freed += each.stat().st_size
+            each.unlink()
     return freed
 
 
@@ -116,6 +119,36 @@ def quantized_copy(directory: Path, paths: Paths) -> Path:
     """Return where the engine keeps its int8 copy of the model in ``directory``; it need not exist."""
     place = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
     return paths.cache / "int8" / f"{directory.name}-{place}.safetensors"
+
+
+def adapted_copy(copy: Path, adapter: str) -> Path:
+    """Return where the int8 copy with an adapter merged in is kept, beside ``copy``, that of the model alone."""
+    return copy.with_name(f"{copy.stem}+{adapter}{copy.suffix}")
+
+
+def adapted_copies(copy: Path) -> dict[Path, str]:
+    """Return the copies with adapters that lie beside ``copy``, that of the model alone, with the adapters' ids."""
+    start = f"{copy.stem}+"
+    found = (path for path in copy.parent.glob(f"*{copy.suffix}") if path.name.startswith(start))
+    return {path: path.stem.removeprefix(start) for path in sorted(found)}
+
+
+def weights_fingerprint(directory: Path) -> str:
+    """Return what tells a directory's weights from others, wherever and whenever they were fetched.
+
+    A sha256 over each safetensors file's size and bytes: all of a small file's, of a large one's the beginning, which
+    names all tensors, and pieces throughout. Takes milliseconds. Raises ``OSError``.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        pieces = FINGERPRINT_PIECES if size > FINGERPRINT_PIECES * SAMPLE_BYTES else 1
+        with path.open("rb") as stream:
+            for number in range(pieces):
+                stream.seek(number * (size // pieces))
+                digest.update(stream.read(SAMPLE_BYTES if pieces > 1 else size))
+    return digest.hexdigest()
 
 
 def is_path(name: str) -> bool:

@@ -12,9 +12,11 @@ from pygls.lsp.server import LanguageServer
 from intract_lsp.app import App
 from intract_lsp.completion.service import Answered
 from intract_lsp.errors import ModelError
+from intract_lsp.server import adapters
 from intract_lsp.server.convert import ACCEPTED_COMMAND
 from intract_lsp.server.index import IndexSession
 from intract_lsp.server.status import StatusPublisher, status_values
+from intract_lsp.server.training import TrainingSession
 
 Arguments = dict[str, Any]
 Command = Callable[[Arguments], dict[str, Any] | Awaitable[dict[str, Any]]]
@@ -23,14 +25,27 @@ MOST_RESULTS = 100
 """Of one search."""
 
 
-def register(server: LanguageServer, app: App, publisher: StatusPublisher, index: IndexSession) -> None:
-    """Announce every command of ``commands`` and route its calls."""
-    for name, command in commands(app, publisher, index).items():
+def register(
+    server: LanguageServer, app: App, publisher: StatusPublisher, index: IndexSession, training: TrainingSession
+) -> None:
+    """Announce every command and route its calls."""
+    own = commands(app, publisher, index)
+    for name, command in {**own, **training_commands(training), **adapters.commands(app, training.folders)}.items():
         server.command(name)(_route(command))
 
 
+def training_commands(training: TrainingSession) -> dict[str, Command]:
+    """Return the commands about fine-tuning by name."""
+    return {
+        "intract.fineTune": training.fine_tune,
+        "intract.fineTune.cancel": training.cancel,
+        "intract.fineTune.status": training.status,
+        "intract.fineTune.report": training.report,
+    }
+
+
 def commands(app: App, publisher: StatusPublisher, index: IndexSession) -> dict[str, Command]:
-    """Return all commands by name."""
+    """Return the commands about completions, the model and the index by name."""
 
     def status(arguments: Arguments) -> dict[str, Any]:
         return status_values(app)

@@ -7,6 +7,7 @@ place is then computed before it is asked for.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ def register(server: LanguageServer, app: App, documents: Documents, folders: Ca
             log.warning("%s names %s; ignored", CURSOR, what)
             return
         at = document.buffer.place(line, character)
+        app.recent.visited(document.uri, at.line, time.monotonic())
         before, behind = documents.around(document, at)
         app.service.rest(completion_request(document, before, behind, TriggerKind.AUTOMATIC, folders()))
 

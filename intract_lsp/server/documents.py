@@ -6,6 +6,7 @@ pygls splits lines where the protocol does not (see ``text``) and copies the doc
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -13,8 +14,9 @@ from urllib.parse import unquote
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
+from intract_lsp.index.recent import RecentContext
 from intract_lsp.server.convert import position_encoding
-from intract_lsp.text import WINDOW, Place, PositionEncoding, TextBuffer
+from intract_lsp.text import WINDOW, Place, PositionEncoding, TextBuffer, split_lines
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,12 @@ class _Notebook:
 class Documents:
     """What the editor has open. Used on the event loop only.
 
-    ``closed`` is called with the address of each document that the editor closes.
+    ``closed`` is called with the address of each document that the editor closes; ``recent`` is told of every edit.
     """
 
-    def __init__(self, closed: Callable[[str], None]) -> None:
+    def __init__(self, closed: Callable[[str], None], recent: RecentContext) -> None:
         self._closed = closed
+        self._recent = recent
         self.encoding = PositionEncoding.UTF16
         self._documents: dict[str, Document] = {}
         self._notebooks: dict[str, _Notebook] = {}
@@ -65,12 +68,15 @@ class Documents:
     def open(self, item: types.TextDocumentItem) -> None:
         """Take a document over from the editor, also where it was open already."""
         buffer = TextBuffer(item.text, self.encoding)
-        self._documents[unquote(item.uri)] = Document(item.uri, item.language_id, item.version, buffer)
+        document = Document(item.uri, item.language_id, item.version, buffer)
+        self._documents[unquote(item.uri)] = document
+        self._recent.opened(item.uri, lambda: document.buffer)
 
     def close(self, uri: str) -> None:
         """Forget a document; one that is not open needs no forgetting."""
         document = self._documents.pop(unquote(uri), None)
         if document is not None:
+            self._recent.closed(document.uri)
             self._closed(document.uri)
 
     def change(self, uri: str, version: int, changes: list[types.TextDocumentContentChangeEvent]) -> None:
@@ -85,6 +91,8 @@ class Documents:
                 start = buffer.place(change.range.start.line, change.range.start.character)
                 end = buffer.place(change.range.end.line, change.range.end.character)
                 buffer.replace(start, end, change.text)
+                last = start.line + len(split_lines(change.text)) - 1
+                self._recent.edited(document.uri, start.line, end.line, last, time.monotonic())
             else:
                 document.buffer = TextBuffer(change.text, self.encoding)
         document.version = version

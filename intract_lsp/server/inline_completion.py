@@ -33,6 +33,7 @@ def handler(app: App, documents: Documents, folders: Callable[[], list[str]]) ->
         if popup is not None:
             before = before[: len(before) - _typed_of_popup(document, place, popup)] + popup.text
         version = document.version
+        app.training.note_activity()
         request = completion_request(document, before, behind, convert.trigger_kind(params.context), folders())
         result = await app.service.complete(request)
         if document.version != version or documents.get(document.uri) is not document:

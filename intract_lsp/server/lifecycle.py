@@ -15,12 +15,13 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
-from intract_lsp.server import cursor
+from intract_lsp.server import copied, cursor
 from intract_lsp.server.convert import open_folders
 from intract_lsp.server.documents import Documents
 from intract_lsp.server.index import IndexSession
 from intract_lsp.server.inline_completion import handler
 from intract_lsp.server.status import StatusPublisher
+from intract_lsp.server.training import TrainingSession
 from intract_lsp.settings import WORKSPACE_FILE, read_layer
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Lifecycle:
         documents: Documents,
         publisher: StatusPublisher,
         index: IndexSession,
+        training: TrainingSession,
         problems: list[str],
     ) -> None:
         self._server = server
@@ -52,6 +54,7 @@ class Lifecycle:
         self._documents = documents
         self._publisher = publisher
         self._index = index
+        self._training = training
         self._problems = list(problems)
         self._dynamic = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,6 +75,7 @@ class Lifecycle:
         def shutdown(params: None) -> None:
             # Not waited for: the loop still has to answer. `serve` waits when the loop has ended.
             self._index.stop()
+            self._training.stop()
             self._app.worker.stop(timeout=0)
 
         @feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
@@ -82,6 +86,7 @@ class Lifecycle:
             self._server.shutdown()  # type: ignore[no-untyped-call]
 
         cursor.register(self._server, self._app, self._documents, self._folders)
+        copied.register(self._server, self._app, self._documents)
         # In place of pygls' own, whose SystemExit leaves a traceback over TCP and exit code 0 in any case over stdio.
         self._server.protocol.fm.add_builtin_feature(types.EXIT, leave)
 
@@ -98,6 +103,7 @@ class Lifecycle:
             source, values = read_layer(Path(root) / WORKSPACE_FILE, self._problems)
             self._problems += self._app.settings.put("workspace file", source, values)
         self._take_client_settings(params.initialization_options, "initializationOptions")
+        self._app.serve_workspace(self._training.folders())
         self._app.apply(before)
         client = params.client_info.name.strip().partition(" ")[0].lower() if params.client_info else ""
         self._app.service.debounce.client_wait = CLIENT_WAITS.get(client, 0.0)
@@ -107,6 +113,7 @@ class Lifecycle:
         self._app.worker.start()
         self._app.load_model()
         self._index.start()
+        self._training.start()
         self._show_problems()
         registrations = self._registrations()
         if registrations:

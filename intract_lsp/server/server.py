@@ -19,6 +19,7 @@ from intract_lsp.server.lifecycle import Lifecycle
 from intract_lsp.server.progress import LoadProgress
 from intract_lsp.server.protocol import IntractProtocol
 from intract_lsp.server.status import StatusPublisher
+from intract_lsp.server.training import TrainingSession
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class IntractLanguageServer(LanguageServer):
 
 def create_server(app: App, problems: list[str]) -> IntractLanguageServer:
     """Wire a server for ``app``; ``problems`` found in the settings so far are shown once the editor listens."""
-    opened = documents.Documents(closed=app.service.forget)
+    opened = documents.Documents(closed=app.service.forget, recent=app.recent)
     app.retriever.documents = opened.all
     server = IntractLanguageServer(opened)
     progress = LoadProgress(server, app.worker.cancel_load)
@@ -51,8 +52,9 @@ def create_server(app: App, problems: list[str]) -> IntractLanguageServer:
     documents.register(server, opened)
     session = index.IndexSession(server, app, publisher.publish)
     index.register(server, session)
-    commands.register(server, app, publisher, session)
-    Lifecycle(server, app, opened, publisher, session, problems).register()
+    training = TrainingSession(server, app, publisher.publish)
+    commands.register(server, app, publisher, session, training)
+    Lifecycle(server, app, opened, publisher, session, training, problems).register()
     return server
 
 

@@ -14,6 +14,7 @@ from intract_lsp.completion.service import Answered
 from intract_lsp.index.status import IndexState, IndexStatus
 from intract_lsp.inference.engine import EngineState, EngineStatus
 from intract_lsp.server.progress import LoadProgress
+from intract_lsp.training.progress import RunStatus
 
 STATUS = "intract/status"
 
@@ -74,10 +75,11 @@ def status_values(app: App) -> dict[str, Any]:
             "fimFormat": card.fim_format if card else "",
             "threads": card.threads if card else 0,
         },
+        "model": {"name": engine.model, "adapter": card.adapter if card else ""},
         "enabled": settings.completion.enabled,
         "disabledLanguages": list(settings.completion.disabled_languages),
         "index": index_values(app.index.statuses()),
-        "run": None,
+        "training": training_values(app.training.status()),
         "lastTimings": _last_timings(service.history[-1]) if service.history else None,
         "accepted": service.accepted,
         "modelCalls": service.model_calls,
@@ -85,6 +87,21 @@ def status_values(app: App) -> dict[str, Any]:
         "answered": len(service.history),
         "shownMilliseconds": _percentiles([a.result.timings.total for a in service.history if a.result.suggestion]),
         "busy": engine.state is EngineState.BUSY,
+    }
+
+
+def training_values(status: RunStatus | None) -> dict[str, Any] | None:
+    """Return how the run at work stands, or the newest of this session; ``None`` where there was none."""
+    if status is None:
+        return None
+    return {
+        "state": "paused" if status.paused else status.state.value,
+        "run": status.run,
+        "workspace": status.workspace,
+        # Whole percents: the status is sent anew with each change.
+        "fraction": None if status.fraction is None else round(status.fraction, 2),
+        "message": status.line,
+        "adapter": status.adapter,
     }
 
 

@@ -74,7 +74,7 @@ class TrainerSpec:
     lora: LoraSpec = field(default_factory=LoraSpec)
     quantization: QuantizationSpec = field(default_factory=QuantizationSpec)
     optimiser: str = "adamw_torch"
-    """As transformers' ``optim`` names them; see ``trainer.OPTIMISERS``."""
+    """As transformers' ``optim`` names them; see ``optimisers.OPTIMISERS``."""
     learning_rate: float = 2e-4
     minutes: float = 20.0
     steps: int = 0

@@ -14,9 +14,16 @@ The server is started three times; ``warm_start_s`` is the median from process s
 over stdio, ``rss_mib`` what it holds when 20 keystrokes of typed lines have reached the model. With ``--requests N`` it
 answers N keystrokes more, and ``rss_growth_percent`` says what they added.
 
+``warm_line_ms`` is what a line takes, from the call to its last token, a keystroke after the same prompt was computed
+with one character less: as while typing, without the editor. Median over the items; speculation is on.
+
 With ``--against llama.cpp`` the arms take turns prompt by prompt in this process, the first one changing.
 ``cold_ratio`` is ours over llama.cpp's time (below 1: ours is faster); ``prefill_ratio``, ``decode_ratio`` and
 ``decode_ratio_speculative`` are ours over its tokens a second (above 1: ours is faster).
+
+With ``--against transformers`` the rival is ``model.generate`` on the same device, in that one's fastest float format.
+It keeps nothing between two calls, so its line is always computed from the prompt on; ``transformers_*`` are its
+figures, ``*_ratio_transformers`` ours over its. This is the comparison to make on a GPU.
 
     scripts/bench/engine.py scripts/bench/items.jsonl --against llama.cpp --gguf FILE
 """
@@ -31,7 +38,7 @@ sys.path.append(sys.path.pop(0))
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from statistics import median
 
@@ -70,6 +77,12 @@ ROWS = (
     ("llama.cpp's", "llama_decode_tokens_per_second", "decoded_tokens"),
     ("ours / llama.cpp's", "decode_ratio", "decoded_tokens"),
     ("with speculation / llama.cpp's", "decode_ratio_speculative", "decoded_tokens"),
+    ("warm line, one keystroke later, ms", "warm_line_ms", "warm_lines"),
+    ("transformers' cold prompt, ms", "transformers_cold_ms", "cold_n"),
+    ("transformers' line, ms", "transformers_line_ms", "warm_lines"),
+    ("transformers' decoding, tokens/s", "transformers_decode_tokens_per_second", "decoded_tokens"),
+    ("ours / transformers'", "decode_ratio_transformers", "decoded_tokens"),
+    ("with speculation / transformers'", "decode_ratio_speculative_transformers", "decoded_tokens"),
     ("loading in process, s", "load_s", "loads"),
     ("server's start to first answer, s", "warm_start_s", "starts"),
     ("server's memory, MiB", "rss_mib", "rss_requests"),
@@ -86,6 +99,10 @@ class Arm:
     colds: list[tuple[float, Generation]] = field(default_factory=list)
     """Milliseconds of the whole call, and its answer of one token."""
     lines: list[Generation] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
+    """Milliseconds of the whole call for each line."""
+    warm: list[float] = field(default_factory=list)
+    """The same one keystroke after the last call."""
 
     def cold(self, context: CompletionContext) -> None:
         self.engine.forget()
@@ -94,11 +111,23 @@ class Arm:
         self.colds.append(((time.perf_counter() - began) * 1000, generation))
 
     def decode(self, context: CompletionContext) -> None:
+        began = time.perf_counter()
         self.lines.append(self._generate(context, LONGEST_LINE))
+        self.whole.append((time.perf_counter() - began) * 1000)
 
-    def _generate(self, context: CompletionContext, most: int) -> Generation:
+    def type(self, context: CompletionContext) -> None:
+        """Ask for the line as it was before its last character, then with it."""
+        if not context.prefix:
+            return
+        shape = replace(self.shape, exact=False)
+        self._generate(replace(context, prefix=context.prefix[:-1]), 1, shape)
+        began = time.perf_counter()
+        self._generate(context, LONGEST_LINE, shape)
+        self.warm.append((time.perf_counter() - began) * 1000)
+
+    def _generate(self, context: CompletionContext, most: int, shape: PromptShape | None = None) -> Generation:
         limits = Limits(most, time.monotonic() + PATIENCE, stop_rule(context))
-        return self.engine.generate(context, self.shape, limits, CancelToken(), lambda text: None)
+        return self.engine.generate(context, shape or self.shape, limits, CancelToken(), lambda text: None)
 
 
 def steps(generation: Generation) -> int:
@@ -150,21 +179,41 @@ def compare(plain: Arm, speculating: Arm, llama: Arm | None, budget: int) -> Fig
     }
 
 
+def compare_generate(plain: Arm, speculating: Arm, generate: Arm | None, budget: int) -> Figures:
+    """Return the warm line's figures, and those of transformers' ``generate`` where it was measured."""
+    full = [index for index, (_, answer) in enumerate(plain.colds) if answer.prompt_tokens >= FULL * budget]
+    cold, prefill = cold_figures(generate.colds, full) if generate else (None, None)
+    decode = decode_rate(generate.lines) if generate else None
+    return {
+        "warm_line_ms": median(speculating.warm) if speculating.warm else None,
+        "warm_lines": len(speculating.warm),
+        "transformers_cold_ms": cold,
+        "transformers_prefill_tokens_per_second": prefill,
+        "transformers_line_ms": median(generate.whole) if generate and generate.whole else None,
+        "transformers_decode_tokens_per_second": decode,
+        "decode_ratio_transformers": ratio(decode_rate(plain.lines), decode),
+        "decode_ratio_speculative_transformers": ratio(decode_rate(speculating.lines), decode),
+        "transformers_equal_text": same_text(plain.lines, generate.lines) if generate else None,
+    }
+
+
 def same_text(ours: Sequence[Generation], others: Sequence[Generation]) -> float | None:
     """Return the percentage of lines with equal text: different answers would make different work."""
     pairs = list(zip(ours, others, strict=True))
     return 100 * sum(a.text == b.text for a, b in pairs) / len(pairs) if pairs else None
 
 
-def measure(items: Sequence[Item], plain: Arm, speculating: Arm, llama: Arm | None) -> None:
+def measure(items: Sequence[Item], plain: Arm, speculating: Arm, rival: Arm | None) -> None:
     """Let the arms take turns at each item."""
-    arms = [arm for arm in (plain, speculating, llama) if arm is not None]
+    arms = [arm for arm in (plain, speculating, rival) if arm is not None]
     for number, item in enumerate(setup_bench.progress(items, "Generating", len(items))):
         context = CompletionContext(item.prefix, item.suffix, item.language_id, Extent.LINE, item.path)
         for arm in islice(cycle(arms), number, number + len(arms)):
             if arm is not speculating:  # it would prefill as ``plain`` does
                 arm.cold(context)
             arm.decode(context)
+            if arm is speculating:
+                arm.type(context)
 
 
 def load(arguments: argparse.Namespace, speculate: bool) -> tuple[ModelEngine, int, float]:
@@ -189,10 +238,26 @@ def engine_figures(items: Sequence[Item], arguments: argparse.Namespace) -> Figu
     rival = setup_bench.rival(arguments, threads)
     plain, speculating = Arm(engine, exact), Arm(fast, exact)
     llama = Arm(rival.engine, exact) if rival else None
-    measure(items, plain, speculating, llama)
+    generate, facts = generating(arguments, threads, exact)
+    measure(items, plain, speculating, llama or generate)
     figures = compare(plain, speculating, llama, budget.prefix + budget.suffix)
+    figures |= compare_generate(plain, speculating, generate, budget.prefix + budget.suffix) | facts
     figures |= {"load_s": seconds, "loads": 1, "llama_load_s": rival.load_s if rival else None}
     return figures | (rival.facts if rival else {})
+
+
+def generating(arguments: argparse.Namespace, threads: int, shape: PromptShape) -> tuple[Arm | None, Figures]:
+    """Load transformers where the arguments ask for it; return its arm and what the last line says of it."""
+    if arguments.against != "transformers":
+        return None, {}
+    from transformers_engine import VERSION, TransformersEngine
+
+    budget = setup_bench.budget_in_force(arguments)
+    rival = TransformersEngine(setup_bench.installed_model(arguments.model), threads, budget)
+    order = load_order(setup_bench.settings_in_force(arguments))
+    card = rival.load(order, lambda sentence, fraction: None, CancelToken())
+    facts = {"transformers": VERSION, "transformers_device": card.device, "transformers_precision": card.precision}
+    return Arm(rival, shape), facts
 
 
 def start(arguments: argparse.Namespace, item: Item) -> tuple[ServerSession, float]:
@@ -261,6 +326,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = setup_bench.parser(__doc__)
+    parser = setup_bench.parser(__doc__, ("llama.cpp", "transformers"))
     parser.add_argument("--requests", type=int, default=0, metavar="N", help="measure the memory's growth over N more")
     setup_bench.run("engine.py", main, parser.parse_args())

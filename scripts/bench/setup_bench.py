@@ -45,8 +45,8 @@ FIXED = (
 """Settings of every bench: one size of prompt whatever the device, and each request answered at once and in full."""
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that every bench takes."""
+def parser(description: str | None, rivals: Sequence[str] = ("llama.cpp",)) -> argparse.ArgumentParser:
+    """Return a parser with the arguments that every bench takes; ``rivals`` are what it can be measured beside."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("items", type=Path, metavar="ITEMS.jsonl")
     made.add_argument("--limit", type=int, metavar="N", help="N items at most")
@@ -54,7 +54,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--model", default="auto", metavar="M", help="our model (default: the one for this machine)")
     made.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting")
     made.set_defaults(engine="model")
-    made.add_argument("--against", choices=["llama.cpp"], help="measure this beside ours, alternating")
+    made.add_argument("--against", choices=rivals, help="measure this beside ours, alternating")
     made.add_argument("--gguf", type=Path, metavar="FILE", help="its weights: the file our model was converted from")
     return made
 
@@ -79,7 +79,7 @@ def check(arguments: argparse.Namespace) -> None:
     settings_in_force(arguments)
     if arguments.engine == "model":
         installed_model(arguments.model)
-    if arguments.against:
+    if arguments.against == "llama.cpp":
         if arguments.gguf is None or not arguments.gguf.is_file():
             raise IntractError("--against llama.cpp needs --gguf FILE, the GGUF that the model was converted from.")
         import_llama()
@@ -131,7 +131,7 @@ def budget_in_force(arguments: argparse.Namespace) -> PromptBudget:
 
 def rival(arguments: argparse.Namespace, threads: int) -> Rival | None:
     """Load llama.cpp where the arguments ask for it, with our threads and our tokenizer."""
-    if not arguments.against:
+    if arguments.against != "llama.cpp":
         return None
     gguf, module = arguments.gguf, import_llama()
     installed = installed_model(arguments.model)

@@ -14,8 +14,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts a server process by a command; without one, the product's."""
     started: list[RawClient] = []
 
-    def run(command: list[str] | None = None) -> RawClient:
-        started.append(RawClient(command or server_command(), tmp_path / f"home{len(started)}"))
+    def run(command: list[str] | None = None, home: Path | None = None) -> RawClient:
+        started.append(RawClient(command or server_command(), home or tmp_path / f"home{len(started)}"))
         return started[-1]
 
     yield run

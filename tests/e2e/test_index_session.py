@@ -347,3 +347,52 @@ def test_two_servers_share_the_index_of_a_folder(both: tuple[RawClient, RawClien
     both[0].leave()
     write(root, shared="def seen_by_the_one_left():\n    return 9\n")
     seconds_until(lambda: any("left" in one["text"] for one in search(both[1], "seen by the one left")))
+
+
+CRUST = """def bake(oven, crust):
+    dough = knead_dough(crust)
+    for layer in dough.layers:
+        dough.spread(layer, oven.heat)
+    return dough.finish_pie(oven)
+"""
+
+
+def live_pieces(client: RawClient, uri: str, text: str) -> list[tuple[str, int]]:
+    """Return the places, lines from 1, that a completion was shown of where the user was lately."""
+    client.run("intract.clearCache")
+    client.complete(uri, text.count("\n"), 4)
+    context = client.run("intract.why", {"uri": uri})["context"]
+    return [(piece["path"], piece["start_line"]) for piece in context if "live" in piece["sources"]]
+
+
+def test_what_was_edited_or_copied_elsewhere_is_shown(open_folders: Callable[..., RawClient], root: Path) -> None:
+    command = server_command("--set", "completion.retrieval_deadline_ms=5000", "--set", "completion.context_tokens=256")
+    client = open_folders(root, command=command)
+    settled(client, 2)
+    billing, orders = (root / "billing.py").as_uri(), (root / "deep" / "orders.py").as_uri()
+    text = "def order(oven, crust):\n    dough = knead_dough(crust)\n    for layer in dough.layers:\n    "
+    client.open(orders, text)
+    client.open(billing, "class Invoice:\n    pass\n")
+    assert live_pieces(client, orders, text) == []
+    client.notify("intract/copied", {"textDocument": {"uri": billing}, "text": CRUST, "line": 7})
+    assert live_pieces(client, orders, text) == [("billing.py", 8)]
+    client.notify("intract/copied", {"textDocument": {"uri": billing}, "text": 3})
+    assert client.leave() == 0
+    assert client.log.count("intract/copied names no text") == 1
+
+
+def test_where_an_edit_was_made_is_shown(open_folders: Callable[..., RawClient], root: Path) -> None:
+    command = server_command("--set", "completion.retrieval_deadline_ms=5000", "--set", "completion.context_tokens=256")
+    client = open_folders(root, command=command)
+    settled(client, 2)
+    billing, orders = (root / "billing.py").as_uri(), (root / "deep" / "orders.py").as_uri()
+    text = "def order(oven, crust):\n    dough = knead_dough(crust)\n    for layer in dough.layers:\n    "
+    client.open(orders, text)
+    client.open(billing, "class Invoice:\n    pass\n")
+    client.change(billing, 2, {"range": at(2, 0), "text": CRUST})
+    assert live_pieces(client, orders, text) == [("billing.py", 1)]
+
+
+def at(line: int, character: int) -> dict[str, Any]:
+    place = {"line": line, "character": character}
+    return {"start": place, "end": place}

@@ -31,18 +31,23 @@ ALLOWED = {
     "state": {"errors"},
     "models": {"completion", "errors", "paths"},
     "evaluation": {"completion", "errors", "languages", "text"},
-    "training": {"errors"},
-    "app": {"completion", "index", "inference", "models", "paths", "settings"},
-    "server": {
-        *("app", "completion", "errors", "index", "inference", "languages", "models", "settings", "text", "version"),
+    "training": {
+        *("completion", "errors", "evaluation", "index", "inference", "languages", "logs", "models", "paths"),
+        *("settings", "state", "text"),
     },
+    "app": {"completion", "errors", "index", "inference", "models", "paths", "settings", "state", "training"},
+    "server": {
+        *("app", "completion", "errors", "index", "inference", "languages", "models", "settings", "text"),
+        *("training", "version"),
+    },
+    "finetune": {"app", "console", "training"},
     "oneshot": {
         *("app", "completion", "console", "errors", "evaluation", "index", "inference", "paths", "settings"),
     },
     "doctor": {"errors", "inference", "models", "paths", "settings", "version"},
     "cli": {
-        *("app", "completion", "console", "doctor", "errors", "location", "logs", "models", "oneshot", "paths"),
-        *("server", "settings", "version"),
+        *("app", "completion", "console", "doctor", "errors", "finetune", "location", "logs", "models", "oneshot"),
+        *("paths", "server", "settings", "version"),
     },
     "version": set(),
     "__main__": {"cli"},
@@ -54,15 +59,13 @@ ONLY_IN = {
     "lsprotocol": ({"server"}, set()),
     "torch": (
         {
-            "inference.device",
-            "inference.decoder",
-            "inference.quantize",
-            "inference.torch_loading",
-            "inference.torch_network",
-            "inference.transformers_network",
+            *(f"inference.{name}" for name in ("buffers", "decoder", "device", "four_bit", "graphs", "merging")),
+            *(f"inference.{name}" for name in ("quantize", "torch_loading", "torch_network", "transformers_network")),
             "inference.weights",
+            *(f"training.{name}" for name in ("batches", "checkpoint", "ladder", "layers", "lora", "network")),
+            *(f"training.{name}" for name in ("optimisers", "output", "step", "trainer", "validation")),
         },
-        {"models.convert", "doctor", "inference.tokenizer", "inference.model_engine"},
+        {"models.convert", "doctor", "inference.tokenizer", "inference.model_engine", "training.pipeline"},
     ),
     "numba": ({"inference.jit", "inference.kernels"}, set()),
     "llvmlite": ({"inference.jit"}, set()),
@@ -70,16 +73,20 @@ ONLY_IN = {
     "pyarrow": ({"index.store", "index.rows"}, set()),
     "sqlite_utils": ({"state", "index.manifest"}, set()),
     "watchdog": ({"index.watcher", "index.inotify"}, set()),
+    "datasketch": ({"training.dedupe"}, set()),
     "detect_secrets": ({"index.secrets"}, set()),
     "tree_sitter": (
-        {f"index.{name}" for name in ("grammars", "nodes", "outline", "parsed", "splitting", "signature")},
+        {
+            *(f"index.{name}" for name in ("grammars", "nodes", "outline", "parsed", "splitting", "signature")),
+            "training.spans",
+        },
         set(),
     ),
     "tokenizers": ({"inference.tokenizer"}, {"models.convert", "models.gguf_tokenizer"}),
     "pydantic": ({"settings"}, set()),
     "click": ({"cli"}, set()),
 }
-ONLY_IN["transformers"] = ONLY_IN["peft"] = ONLY_IN["torch"]
+ONLY_IN["transformers"] = ONLY_IN["peft"] = ONLY_IN["bitsandbytes"] = ONLY_IN["torch"]
 
 COMPLETION_LIBRARY = {
     *("__future__", "asyncio", "collections", "concurrent", "contextlib", "dataclasses", "enum", "functools"),

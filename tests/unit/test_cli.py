@@ -54,7 +54,8 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
 def test_the_tree() -> None:
     assert {" ".join(path) for path in TREE} >= {
         *("", "serve", "complete", "models", "models list", "models pull", "models path", "models remove"),
-        *("eval", "index", "search", "doctor", "config", "config show", "config schema"),
+        *("eval", "index", "search", "doctor", "config", "config show", "config schema", "finetune", "adapters"),
+        *(f"adapters {name}" for name in ("list", "show", "promote", "rollback", "remove", "export", "forget")),
     }
 
 
@@ -127,7 +128,7 @@ def test_two_wrong_settings_are_both_named(tmp_path: Path) -> None:
 def test_the_schema_is_json() -> None:
     result = invoke("config", "schema")
     assert result.exit_code == 0
-    assert set(json.loads(result.stdout)["properties"]) == {"model", "completion", "index", "log"}
+    assert set(json.loads(result.stdout)["properties"]) == {"model", "completion", "index", "training", "log"}
 
 
 def test_settings_are_shown(tmp_path: Path) -> None:

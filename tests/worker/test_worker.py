@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ import pytest
 from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.request import RejectReason
-from intract_lsp.errors import ModelError
-from intract_lsp.inference.engine import EngineState, EngineStatus, LoadOrder, ModelCard, ReportProgress
+from intract_lsp.errors import AdapterError, ModelError
+from intract_lsp.inference.engine import AdapterFiles, EngineState, EngineStatus, LoadOrder, ModelCard, ReportProgress
 from intract_lsp.inference.worker import InferenceWorker
 
 PATIENCE = 20.0
@@ -81,6 +82,16 @@ class FakeEngine:
         step.run()
         return not token.cancelled
 
+    def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
+        name = adapter.id if adapter is not None else ""
+        self.log.append(f"swap {name}")
+        step = Step("swap", token)
+        self.steps.put(step)
+        step.run()
+        if token.cancelled:
+            raise AdapterError("The swap was cancelled.")
+        return ModelCard("m", "none", "cpu", "float32", 0, 1, PromptBudget(1, 1), ("A note.",), adapter=name)
+
     def forget(self) -> None:
         self.log.append("forget")
 
@@ -116,6 +127,9 @@ class Stage:
         context = CompletionContext(prefix, "", "python", Extent.LINE)
         limits = Limits(5, 1e12, lambda text: None)
         return self.worker.submit(key, context, PromptShape(), limits, token or CancelToken(), lambda text: None)
+
+    def swap(self, adapter: str) -> Future[ModelCard]:
+        return self.worker.swap(AdapterFiles(adapter, Path(adapter)) if adapter else None)
 
     def prepare(self, prefix: str) -> Future[bool]:
         return self.worker.prepare(CompletionContext(prefix, "", "python", Extent.LINE), PromptShape())
@@ -235,6 +249,75 @@ def test_a_load_waits_for_the_generation_that_runs(stage: Stage) -> None:
     assert generation.result(PATIENCE).text == "X"
     stage.engine.next("load").release()
     assert load.result(PATIENCE).name == "new"
+
+
+# --- swapping adapters
+
+
+def test_a_swap_is_between_requests(stage: Stage) -> None:
+    stage.loaded()
+    before = stage.submit("1")
+    running = stage.engine.next("generate")
+    swapped = stage.swap("new")
+    behind = stage.submit("2", key="b")
+    assert stage.worker.model_key == "m@float32"
+    running.release()
+    assert before.result(PATIENCE).text == "1"
+    step = stage.engine.next("swap")
+    assert step.thread == "intract-inference"
+    assert stage.worker.unavailable() is None, "what is asked meanwhile waits and is answered"
+    step.release()
+    assert swapped.result(PATIENCE).adapter == "new"
+    assert stage.worker.model_key == "m@float32+new"
+    stage.engine.next("generate").release()
+    assert behind.result(PATIENCE).text == "2"
+    stage.idle()
+    assert stage.engine.log == ["load m", "generate 1", "swap new", "generate 2", "forget"]
+    assert stage.statuses[-1] == EngineStatus(EngineState.READY, "m", "A note.")
+    back = stage.swap("")
+    stage.engine.next("swap").release()
+    assert back.result(PATIENCE).adapter == ""
+    assert stage.worker.model_key == "m@float32"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (AdapterError("It is damaged."), "It is damaged."),
+        (RuntimeError("bad"), "The adapter could not be loaded (RuntimeError: bad)."),
+    ],
+)
+def test_a_swap_that_fails_changes_nothing(stage: Stage, error: Exception, says: str) -> None:
+    stage.loaded()
+    future = stage.swap("old")
+    stage.engine.next("swap").release()
+    future.result(PATIENCE)
+    failing = stage.swap("new")
+    stage.engine.next("swap").release(error)
+    with pytest.raises(AdapterError) as caught:
+        failing.result(PATIENCE)
+    assert str(caught.value) == says
+    assert stage.worker.model_key == "m@float32+old"
+    assert stage.answer("x").text == "X"
+    stage.idle()
+    assert stage.states[-1] == "ready"
+
+
+def test_a_swap_without_a_model(stage: Stage) -> None:
+    with pytest.raises(AdapterError, match="No model is loaded"):
+        stage.swap("new").result(PATIENCE)
+    assert stage.engine.log == []
+    assert stage.states == []
+
+
+def test_a_swap_that_waits_may_be_cancelled(stage: Stage) -> None:
+    stage.loaded()
+    stage.submit("1")
+    running = stage.engine.next("generate")
+    assert stage.swap("new").cancel()
+    running.release()
+    stage.idle()
+    assert "swap new" not in stage.engine.log
 
 
 # --- generating
@@ -373,7 +456,7 @@ def test_a_preparation_waits_until_nothing_else_is_to_be_done(stage: Stage) -> N
     assert stage.engine.log[1:] == ["generate 1", "generate 2", "prepare ahead"]
 
 
-@pytest.mark.parametrize("message", ["submit", "load", "forget"])
+@pytest.mark.parametrize("message", ["submit", "load", "swap", "forget"])
 @pytest.mark.parametrize("waiting", [False, True])
 def test_any_message_ends_a_preparation_within_a_step(stage: Stage, message: str, waiting: bool) -> None:
     stage.loaded()
@@ -385,6 +468,7 @@ def test_any_message_ends_a_preparation_within_a_step(stage: Stage, message: str
     future: Future[Any] = {
         "submit": lambda: stage.submit("2"),
         "load": lambda: stage.worker.load(LoadOrder("other")),
+        "swap": lambda: stage.swap("other"),
         "forget": stage.worker.forget,
     }[message]()
     # One that waits is dropped at once; one that runs ends by itself, at its next look at the token.
@@ -394,7 +478,7 @@ def test_any_message_ends_a_preparation_within_a_step(stage: Stage, message: str
         step.release()
     assert prepared.result(PATIENCE) is False
     if message != "forget":
-        stage.engine.next("generate" if message == "submit" else "load").release()
+        stage.engine.next("generate" if message == "submit" else message).release()
     future.result(PATIENCE)
     assert stage.engine.log.count("prepare ahead") == (0 if waiting else 1)
 
@@ -448,7 +532,7 @@ def test_a_future_of_a_preparation_may_be_cancelled(stage: Stage) -> None:
 # --- the end
 
 
-@pytest.mark.parametrize("running", ["nothing", "load", "generate", "prepare"])
+@pytest.mark.parametrize("running", ["nothing", "load", "swap", "generate", "prepare"])
 def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
     stage = Stage()
     waiting: list[Future[Any]] = []
@@ -456,6 +540,10 @@ def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
     if running == "load":
         under_way = stage.worker.load(LoadOrder("m"))
         stage.engine.next("load")
+    elif running == "swap":
+        stage.loaded()
+        under_way = stage.swap("new")
+        stage.engine.next("swap")
     elif running == "generate":
         stage.loaded()
         under_way = stage.submit("1", key="other")
@@ -464,9 +552,9 @@ def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
         stage.loaded()
         under_way = stage.prepare("1")
         stage.engine.next("prepare")
-    if running in ("load", "generate"):
-        waiting = [stage.submit("2"), stage.worker.forget()]
-    dropped = stage.prepare("3") if running in ("load", "generate") else None
+    if running in ("load", "swap", "generate"):
+        waiting = [stage.submit("2"), stage.swap("late"), stage.worker.forget()]
+    dropped = stage.prepare("3") if running in ("load", "swap", "generate") else None
     stage.worker.stop(PATIENCE)
     assert dropped is None or dropped.result() is False
     assert under_way is None or under_way.done()
@@ -475,7 +563,7 @@ def test_stop_ends_what_runs_and_what_waits(running: str) -> None:
     assert "intract-inference" not in [thread.name for thread in threading.enumerate()]
     late: list[Future[Any]] = [
         *(stage.submit("3"), stage.worker.load(LoadOrder("m"))),
-        *(stage.worker.forget(), stage.prepare("3")),
+        *(stage.worker.forget(), stage.prepare("3"), stage.swap("late")),
     ]
     assert all(future.cancelled() for future in late)
     stage.worker.stop(PATIENCE)

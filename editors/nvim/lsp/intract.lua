@@ -41,6 +41,28 @@ local function follow_cursor(client, bufnr)
   end
 end
 
+--- Tells the server what is copied or cut in a buffer, since that is likely to be adapted somewhere else.
+---
+---@param client vim.lsp.Client
+---@param bufnr integer
+local function follow_copies(client, bufnr)
+  vim.api.nvim_create_autocmd('TextYankPost', {
+    group = vim.api.nvim_create_augroup('intract.copied.' .. bufnr, { clear = true }),
+    buffer = bufnr,
+    desc = 'Tell intract-lsp what is copied',
+    callback = function()
+      if not vim.lsp.buf_is_attached(bufnr, client.id) then
+        return true
+      end
+      client:notify('intract/copied', {
+        textDocument = vim.lsp.util.make_text_document_params(bufnr),
+        text = table.concat(vim.v.event.regcontents, '\n'),
+        line = math.max(0, vim.api.nvim_buf_get_mark(bufnr, '[')[1] - 1),
+      }, bufnr)
+    end,
+  })
+end
+
 --- Turns suggestions on for one buffer; they stay off in buffers that this server is not attached to.
 ---
 ---@param client vim.lsp.Client
@@ -53,6 +75,7 @@ local function on_attach(client, bufnr)
   if client:supports_method('textDocument/inlineCompletion', bufnr) then
     vim.lsp.inline_completion.enable(true, { bufnr = bufnr })
     follow_cursor(client, bufnr)
+    follow_copies(client, bufnr)
   end
 end
 

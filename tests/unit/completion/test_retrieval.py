@@ -12,7 +12,7 @@ from test_service import Stage, settle, shown
 
 from intract_lsp.completion.generation import Chunk
 from intract_lsp.completion.request import RejectReason, Retrieved
-from intract_lsp.completion.retrieval import LINES_KEPT, Question
+from intract_lsp.completion.retrieval import LINES_KEPT, Need, Question
 from intract_lsp.completion.service import CompletionService, Policy
 
 
@@ -61,7 +61,7 @@ async def test_pieces_stand_in_the_prompt_and_in_the_result() -> None:
     task = await stage.asked("import a\n\nx = a.║)\ny = 1\n")
     assert not stage.calls
     assert stage.questions == [
-        Question("file:///a.py", "a.py", "python", "import a\n\n", "\ny = 1\n", tokens=99, present=())
+        Question("file:///a.py", "a.py", "python", "import a\n\n", "\ny = 1\n", Need(99), present=())
     ]
     stage.retriever.asked[0][1].set_result((piece("f"),))
     await settle()
@@ -149,7 +149,7 @@ async def test_it_can_be_switched_off(changes: dict[str, Any], asked: int) -> No
 async def test_the_setting_says_how_much() -> None:
     stage = Library(Policy(debounce=0.0, context_tokens=17), at_once=())
     await stage.answered("x = ║\n", "1")
-    assert stage.questions[0].tokens == 17
+    assert stage.questions[0].need == Need(17)
 
 
 @pytest.mark.asyncio

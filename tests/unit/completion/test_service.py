@@ -278,6 +278,17 @@ async def test_what_the_cache_must_not_answer(change: str) -> None:
     assert len(stage.calls) == 2
 
 
+@pytest.mark.asyncio
+async def test_an_answer_that_came_after_a_swap_is_not_kept_as_the_one_befores() -> None:
+    stage = Stage()
+    asked = await stage.asked("total = ║\n")
+    stage.generator.model_key = "swapped"
+    stage.calls[-1].end("alpha")
+    assert shown(await asked) == "alpha"
+    stage.generator.model_key = "model"
+    assert shown(await stage.answered("total = ║\n", "beta")) == "beta"
+
+
 # --- texts that were broken off
 
 

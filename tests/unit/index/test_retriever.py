@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from intract_lsp.completion.request import Retrieved
-from intract_lsp.completion.retrieval import Question
+from intract_lsp.completion.retrieval import Need, Question
+from intract_lsp.index.recent import LiveKind, LiveSnippet
 from intract_lsp.index.retriever import WorkspaceRetriever
 from intract_lsp.index.status import IndexedFolder
 from intract_lsp.index.worker import IndexWorker
 
-PATIENCE = 30
+PATIENCE = 90
 
 FILES = {
     "shop/orders.py": """
@@ -67,9 +70,14 @@ class Shop:
         return (self.root / path).as_uri()
 
     def ask(
-        self, path: str = "shop/returns.py", above: str = ABOVE, tokens: int = 256, **more: object
+        self,
+        path: str = "shop/returns.py",
+        above: str = ABOVE,
+        tokens: int = 256,
+        definitions: bool = False,
+        **more: object,
     ) -> list[Retrieved]:
-        question = Question(self.uri(path), path, "python", above, "\n", tokens, **more)  # type: ignore[arg-type]
+        question = Question(self.uri(path), path, "python", above, "\n", Need(tokens, definitions), **more)  # type: ignore[arg-type]
         return list(self.retriever.ask(question).result(PATIENCE))
 
     def close(self) -> None:
@@ -82,6 +90,66 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made = Shop(tmp_path)
     yield made
     made.close()
+
+
+def test_definitions_of_the_names_in_use_where_they_are_wanted(shop: Shop) -> None:
+    (shop.root / "shop/baskets.py").write_text(
+        "class Basket:\n    items: list[str]\n\n    def settle(self, customer: str) -> float:\n        return 0.0\n"
+    )
+    (shop.root / "shop/other.py").write_text("class Basket:\n    wrong: int\n")
+    shop.index()
+    above = "from shop.baskets import Basket as Trolley\n\ndef pay(trolley: Trolley):\n"
+    assert shop.ask(path="shop/pay.py", above=above) == []
+    found = shop.ask(path="shop/pay.py", above=above, definitions=True)
+    (piece,) = [one for one in found if one.sources == ("symbols",)]
+    assert piece.chunk.path == "shop/baskets.py"
+    assert "items: list[str]" in piece.chunk.text
+    assert "def settle(self, customer: str) -> float" in piece.chunk.text
+
+
+def test_where_the_user_was_lately_counts(shop: Shop) -> None:
+    (shop.root / "shop/draft.py").write_text("nothing = alike\n")
+    shop.index()
+    text = FILES["shop/orders.py"].strip("\n").replace("settle_total", "settle_by_hand").replace("item", "thing")
+
+    def was(path: str, text: str) -> None:
+        snippet = LiveSnippet(shop.uri(path), 40, text, LiveKind.EDITED, 1.0)
+        shop.retriever.recent = lambda uri: [snippet]
+
+    was("shop/draft.py", text)
+    lately = [one for one in shop.ask(above=ABOVE.replace("item", "thing")) if "live" in one.sources]
+    assert [(one.chunk.path, one.start_line) for one in lately] == [("shop/draft.py", 40)]
+    assert "settle_by_hand" in lately[0].chunk.text
+    for path, kept in (
+        ("private/notes.py", text),
+        ("../elsewhere.py", text),
+        ("shop/draft.py", f'{text}\n    key = "ghp_{"a1B2" * 9}"'),
+        ("shop/draft.py", "nothing = alike\n"),
+    ):
+        was(path, kept)
+        assert not any("live" in one.sources for one in shop.ask(above=ABOVE.replace("item", "thing")))
+
+
+def test_what_is_not_committed_counts_where_it_is_not_open(shop: Shop) -> None:
+    git = ("git", "-C", str(shop.root), "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
+    (shop.root / "shop/draft.py").write_text("nothing = alike\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    text = FILES["shop/orders.py"].strip("\n").replace("item", "thing")
+    (shop.root / "shop/draft.py").write_text(f"nothing = alike\n{text}\n")
+    shop.index()
+    deadline = time.monotonic() + PATIENCE
+    while not shop.indexed[0].unfinished and time.monotonic() < deadline:
+        shop.indexed = shop.worker.folders()
+    above = ABOVE.replace("item", "thing")
+
+    def found(path: str) -> set[str]:
+        return {one.chunk.path for one in shop.ask(path=path, above=above) if "live" in one.sources}
+
+    assert found("shop/returns.py") == {"shop/draft.py"}
+    assert found("shop/draft.py") == set()
+    shop.documents = [Document(shop.uri("shop/draft.py"), 1, "nothing = alike\n")]
+    assert found("shop/returns.py") == set()
 
 
 def test_without_an_index_there_is_nothing(shop: Shop) -> None:
@@ -177,7 +245,7 @@ def test_a_question_that_is_dropped_takes_no_change_with_it(shop: Shop) -> None:
     shop.retriever._thread.submit(blocked.wait, PATIENCE)
     text = FILES["shop/orders.py"].replace("add_tax", "add_duty")
     shop.documents = [Document(shop.uri("shop/orders.py"), 1, text)]
-    question = Question(shop.uri("shop/returns.py"), "shop/returns.py", "python", ABOVE, "\n", 256)
+    question = Question(shop.uri("shop/returns.py"), "shop/returns.py", "python", ABOVE, "\n", Need(256))
     assert shop.retriever.ask(question).cancel()
     blocked.set()
     (found,) = shop.ask()
@@ -198,6 +266,6 @@ def test_a_header_cut_off_inside_a_secret_stays_out_of_open_documents(shop: Shop
 
 def test_a_document_does_not_find_itself_whatever_folder_the_editor_counts_from(shop: Shop) -> None:
     shop.index()
-    question = Question(shop.uri("shop/orders.py"), "orders.py", "python", ABOVE, "\n", 256)
+    question = Question(shop.uri("shop/orders.py"), "orders.py", "python", ABOVE, "\n", Need(256))
     found = shop.retriever.ask(question).result(PATIENCE)
     assert all(piece.chunk.path != "shop/orders.py" for piece in found)

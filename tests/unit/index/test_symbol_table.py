@@ -30,7 +30,6 @@ def test_symbols_come_back_as_they_were_put() -> None:
         ("src/a.py", "Paßwort.größe"),
         ("src/a.py", "größe"),
     ]
-    assert table.paths_defining("größe") == ("b.py", "src/a.py")
     assert table.of_file("nowhere.py") == table.defining("Paßwort") == []
     assert set(table.files) == {"src/a.py", "b.py", "empty.py"}
     assert table.symbol_count == 4
@@ -43,7 +42,7 @@ def test_a_file_takes_the_place_of_itself() -> None:
     assert table.defining("old") == []
     assert [(one.path, one.start_line) for one in table.defining("kept")] == [("a.py", 7)]
     table.replace(("a.py", "never.py"), {})
-    assert (len(table.files), table.symbol_count, table.paths_defining("kept")) == (0, 0, ())
+    assert (len(table.files), table.symbol_count, table.defining("kept")) == (0, 0, [])
 
 
 NAMES = st.sampled_from(["a", "b", "C.a", "C.b", "D.a"])
@@ -78,7 +77,6 @@ def check(table: SymbolTable, expected: Mapping[str, list[SymbolRow]]) -> None:
         assert table.of_file(path) == [one for one in everything if one.path == path]
     for name in "ab":
         assert table.defining(name) == [one for one in everything if one.name == name]
-        assert list(table.paths_defining(name)) == sorted({one.path for one in everything if one.name == name})
 
 
 def test_loading_forgets_what_was() -> None:

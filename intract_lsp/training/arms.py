@@ -1,0 +1,60 @@
+"""The versions of the model that a run compares, each loaded as a server loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from intract_lsp.completion.generation import CancelToken
+from intract_lsp.completion.service import Policy
+from intract_lsp.errors import AdapterError, TrainingError
+from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
+from intract_lsp.inference.model_engine import ModelEngine
+from intract_lsp.training.arm import EngineArm
+
+BASE, ACTIVE, CANDIDATE = "base", "active", "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Versions that are loaded together, by name."""
+
+    by_name: Mapping[str, EngineArm]
+    card: ModelCard
+    """Of the base."""
+
+
+@contextmanager
+def loaded(
+    files: ModelFiles,
+    adapters: Mapping[str, AdapterFiles | None],
+    device: str,
+    threads: int,
+    report: ReportProgress,
+    token: CancelToken,
+) -> Iterator[Arms]:
+    """Load the model once for each adapter, by the version's name; ``None`` is the base alone.
+
+    Raises ``ModelError``, and ``TrainingError`` for an adapter that cannot be used.
+    """
+    engines: list[ModelEngine] = []
+    arms: dict[str, EngineArm] = {}
+    card: ModelCard | None = None
+    try:
+        for name, adapter in adapters.items():
+            engine = ModelEngine(lambda model, progress, stop: files)
+            order = LoadOrder(files.name, device, "auto", threads, adapter=adapter)
+            found = engine.load(order, report, token)
+            engines.append(engine)
+            if adapter is not None and found.adapter != adapter.id:
+                raise TrainingError(" ".join(found.notes) or f"The adapter {adapter.id} cannot be loaded.")
+            arms[name] = EngineArm(engine, Policy(), token)
+            card = card or found
+        assert card is not None, "there is always the base"
+        yield Arms(arms, card)
+    except AdapterError as error:
+        raise TrainingError(str(error)) from error
+    finally:
+        for engine in engines:
+            engine.unload()

@@ -1,0 +1,75 @@
+"""When a run ends: of minutes, steps and epochs, what is reached first; and whether it is worth beginning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from intract_lsp.errors import TrainingError
+from intract_lsp.training.spec import TrainerSpec
+
+LEAST_STEPS = 20
+"""With fewer optimiser steps nothing is learnt that could be measured."""
+MEASURED_STEPS = 3
+"""After these it is known how long a step takes."""
+VALIDATIONS = 10
+"""How many times the validation samples are scored in a whole run."""
+FURTHER_SCALES = 3
+"""How many times more at the end, with the adapter scaled down."""
+VALIDATION_SHARE = 0.015
+"""Of a run's minutes, for scoring the validation samples once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of a run; 0 = no limit."""
+
+    seconds: float
+    steps: int
+    """By steps and by epochs."""
+
+    @property
+    def validation_seconds(self) -> float:
+        """How long scoring the validation samples once may take; 0.0 = as long as it takes."""
+        return VALIDATION_SHARE * self.seconds
+
+    def done(self, steps: int, seconds: float, validation_seconds: float) -> float:
+        """Return how much of the run is over, 1.0 or more where training has to end.
+
+        Time is kept for what comes after the last step: a validation, and one for each further scale.
+        """
+        by_steps = steps / self.steps if self.steps else 0.0
+        if not self.seconds:
+            return by_steps
+        rest = max(0.25 * self.seconds, self.seconds - (1 + FURTHER_SCALES) * validation_seconds)
+        return max(by_steps, seconds / rest)
+
+    def expected_steps(self, steps: int, seconds: float, seconds_per_step: float, validation_seconds: float) -> int:
+        """Return how many steps there will be in all, after ``steps`` that have taken ``seconds`` with all else."""
+        if not self.seconds:
+            return self.steps
+        done = self.done(0, seconds, validation_seconds)
+        left = max(0.0, self.seconds - seconds - (VALIDATIONS * max(0.0, 1.0 - done) + 4) * validation_seconds)
+        by_time = steps + math.floor(left / seconds_per_step)
+        return min(self.steps, by_time) if self.steps else by_time
+
+    def check(self, expected: int, seconds_per_step: float, validation_seconds: float, batch_size: int) -> None:
+        """Raise ``TrainingError`` where time allows for fewer than ``LEAST_STEPS`` steps, with what is needed."""
+        if not self.seconds or expected >= min(LEAST_STEPS, self.steps or LEAST_STEPS):
+            return
+        needed = LEAST_STEPS * seconds_per_step + (VALIDATIONS + FURTHER_SCALES + 1) * validation_seconds
+        raise TrainingError(
+            f"{self.seconds / 60:.3g} minutes are enough for {expected} steps of {batch_size} samples here, and fewer "
+            f"than {LEAST_STEPS} teach nothing: give at least {math.ceil(1.1 * needed / 60)} minutes, or take "
+            "a smaller model, batch or context."
+        )
+
+
+def make_budget(spec: TrainerSpec, steps_per_epoch: float) -> Budget:
+    """Return a spec's limits. Raises ``TrainingError`` where there are none."""
+    counts = [spec.steps] if spec.steps > 0 else []
+    if spec.epochs > 0:
+        counts.append(max(1, math.ceil(spec.epochs * steps_per_epoch)))
+    if not counts and spec.minutes <= 0:
+        raise TrainingError("A run needs an end: set training.minutes, training.steps or training.epochs.")
+    return Budget(max(0.0, spec.minutes * 60.0), min(counts, default=0))

@@ -1,0 +1,165 @@
+"""What a run needs to go on where it was: safetensors and JSON in a directory that is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from intract_lsp.errors import TrainingError
+from intract_lsp.training.sample import Sample
+from intract_lsp.training.spec import Method, RunSpec
+
+_LATEST = "latest"
+_BEST = "best"
+_STATE = "state.json"
+_WEIGHTS = "weights.safetensors"
+_OPTIMISER = "optimiser.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come."""
+
+    fingerprint: str
+    """Of the samples and settings: with others it cannot go on."""
+    step: int = 0
+    """Optimiser steps taken."""
+    tokens: int = 0
+    seconds: float = 0.0
+    """Worked so far."""
+    training_seconds: float = 0.0
+    """Of these, spent in optimiser steps."""
+    base_loss: float | None = None
+    validated: int = 0
+    """How many validation samples are scored each time."""
+    validation_seconds: float = 0.0
+    """For scoring them once."""
+    validations: int = 0
+    """How many of the points in the run at which they are scored are behind it."""
+    validated_step: int = 0
+    """Steps taken when they were scored last."""
+    best_loss: float | None = None
+    worse: int = 0
+    """Validations since the best one."""
+    micro_tokens: int = 0
+    """Most tokens of a micro-batch, as far as memory allowed."""
+    context_length: int = 0
+    """Most tokens of a sample, as far as memory allowed."""
+    gradient_checkpointing: bool = False
+
+
+class Checkpoints:
+    """A run's checkpoints in a directory: the latest one, and the best weights."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def save(self, progress: Progress, weights: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
+        """Replace the latest checkpoint. Raises ``TrainingError`` where the disk does not take it."""
+
+        def fill(folder: Path) -> None:
+            save_file(weights, folder / _WEIGHTS)
+            save_file(optimiser, folder / _OPTIMISER)
+            (folder / _STATE).write_text(json.dumps(asdict(progress), indent=2), encoding="utf-8")
+
+        self._write(_LATEST, fill)
+
+    def save_best(self, weights: dict[str, Tensor]) -> None:
+        """Replace the best weights. Raises ``TrainingError`` where the disk does not take them."""
+        self._write(_BEST, lambda folder: save_file(weights, folder / _WEIGHTS))
+
+    def load(self, fingerprint: str) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]] | None:
+        """Return the latest checkpoint, ``None`` where there is none for this fingerprint or it cannot be read."""
+        folder = self._existing(_LATEST)
+        try:
+            values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            progress = Progress(**values)
+            if progress.fingerprint != fingerprint:
+                return None
+            return progress, load_file(folder / _WEIGHTS), load_file(folder / _OPTIMISER)
+        except (OSError, ValueError, TypeError, SafetensorError):
+            return None
+
+    def load_best(self) -> dict[str, Tensor]:
+        """Return the best weights. Raises ``TrainingError`` where they are not there."""
+        try:
+            weights: dict[str, Tensor] = load_file(self._existing(_BEST) / _WEIGHTS)
+            return weights
+        except (OSError, SafetensorError) as error:
+            raise TrainingError("The run's best weights cannot be read: start the run again.") from error
+
+    def remove(self) -> None:
+        """Remove all of it; nothing happens where nothing is there."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _write(self, name: str, fill: Callable[[Path], None]) -> None:
+        try:
+            replace_directory(self._directory / name, fill)
+        except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+            raise TrainingError(f"The run's checkpoint cannot be written ({error}): free some disk.") from error
+
+    def _existing(self, name: str) -> Path:
+        folder = self._directory / name
+        # Killed between the two renames of a replacement, the older one still lies beside.
+        return folder if folder.is_dir() else _beside(folder, "old")
+
+
+def fingerprint(spec: RunSpec, *groups: Sequence[Sample]) -> str:
+    """Return a hash of the settings and samples on which the course of a training depends."""
+    trainer = {name: value for name, value in asdict(spec.trainer).items() if name not in ("threads", "minutes")}
+    trainer["method"] = Method(spec.trainer.method).value
+    found = hashlib.sha256(json.dumps([spec.model, spec.data.replay_share, trainer], sort_keys=True).encode())
+    for group in groups:
+        for sample in group:
+            found.update(repr((sample.ids, sample.supervised_from, sample.weight)).encode())
+        found.update(b"/")
+    return found.hexdigest()
+
+
+def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
+    """Put a directory that ``fill`` fills in the place of ``target``: at any moment the old or the new one is whole.
+
+    Raises ``OSError``; then the old one is there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new, old = _beside(target, "new"), _beside(target, "old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        fill(new)
+        for path in [*new.rglob("*"), new]:
+            _sync(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if target.exists():
+        # A leftover is only of use while the target is missing.
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    new.rename(target)
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{kind}")
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or a directory's entries, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open directories
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

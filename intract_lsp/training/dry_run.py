@@ -1,0 +1,55 @@
+"""What a run would learn from, and what it would take: looked at without a model and without training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from intract_lsp.completion.prompt import resolve_format
+from intract_lsp.inference.tokenizer import load_tokenizer
+from intract_lsp.training.memory import plan
+from intract_lsp.training.preparation import prepare
+from intract_lsp.training.spec import RunSpec
+
+MEASURING_SHARE = 0.5
+"""Of the training's time that measuring what came of it takes at most, on a CPU."""
+
+
+def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict[str, Any]:
+    """Return the run's data, memory, disk and time as JSON values.
+
+    Files that the model finds too strange are still among them, since no model is loaded, and no sample shows pieces of
+    other files. Raises ``TrainingError`` where there can be no such run.
+    """
+    began = time.monotonic()
+    tokenizer = load_tokenizer(Path(spec.model_directory))
+    fim, _ = resolve_format(spec.fim_family, tokenizer)
+    data = prepare(spec, tokenizer, fim, None, None, report)
+    seconds = time.monotonic() - began
+    memory = plan(spec, serving=0)
+    trainer = spec.trainer
+    steps_an_epoch = (len(data.train) + len(data.replay)) / trainer.batch_size
+    steps = min((one for one in (trainer.steps, round(trainer.epochs * steps_an_epoch)) if one), default=None)
+    return {
+        "workspace": spec.workspace,
+        "model": spec.model,
+        "method": trainer.method.value,
+        "device": trainer.device,
+        "data": data.plan.values(),
+        "samples": len(data.train),
+        "steps_an_epoch": round(steps_an_epoch, 1),
+        "most_steps": steps,
+        "minutes": trainer.minutes or None,
+        "seconds_expected": round(seconds + trainer.minutes * 60 * (1 + MEASURING_SHARE)) if trainer.minutes else None,
+        "memory": {
+            "decision": memory.decision.value,
+            "message": memory.sentence,
+            "needed_bytes": memory.needed,
+            "free_bytes": memory.free,
+            "disk_needed_bytes": memory.disk_needed,
+            "disk_free_bytes": memory.disk_free,
+        },
+        "seconds": round(seconds, 1),
+    }

@@ -1,0 +1,109 @@
+"""Where a project's history is cut: what was there before is trained on, what was added since is kept for measuring.
+
+A split by time measures what the model is for, the user's next lines; files chosen at random would leak through those
+that resemble them (Giagnorio et al. 2025 test on each developer's newest changes, too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from intract_lsp.training.git_objects import Change, Commit, GitFolder
+
+HELD_OUT_SHARE = 0.1
+"""Of the lines of code: as soon as the newest commits have added so many, the cut is behind them."""
+
+LINES_A_PLACE = 10
+"""Added lines that a place to measure at takes: many are blank or closing, and few commits are about one thing each."""
+
+MOST_COMMITS_SHARE = 0.5
+"""Of the commits may be held out; a project that has so few that more would be needed has no history to speak of."""
+
+DAY = 86_400
+"""Seconds."""
+
+RECENT_STEPS = (30, 60, 90, 120, 150, 180)
+"""Days before the cut: a line's age is told by the first of them at which it was not there yet."""
+
+HALF_LIFE = 90.0
+"""Days in which the weight of a changed line halves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The commit up to which a run may see the project."""
+
+    commit: Commit
+    head: str
+    """The newest commit."""
+    held_out_commits: int
+    changes: tuple[Change, ...] = field(repr=False)
+    """Between the two, of the files that count."""
+
+
+def find_cut(
+    git: GitFolder, commits: Sequence[Commit], counts: Callable[[str], bool], lines: int, places: int, least: int
+) -> Cut | None:
+    """Return the newest cut behind which enough lines were added, ``None`` where no cut leaves half of the commits.
+
+    ``commits`` are the main line's, the newest first; ``counts`` says which paths of the newest tree are code that is
+    used, ``lines`` how many lines that code has. Enough is what gives ``places`` places or a tenth of the code; a
+    history that does not even give the ``least`` places has no cut. Raises ``GitFailure``.
+    """
+    most = int(len(commits) * MOST_COMMITS_SHARE)
+    enough = min(lines * HELD_OUT_SHARE, places * LINES_A_PLACE)
+
+    def look(back: int) -> tuple[int, tuple[Change, ...]]:
+        found = tuple(change for change in git.changes(commits[back].id, git.head) if counts(change.path))
+        return sum(added.end - added.start for change in found for added in change.added), found
+
+    # Doubling, then halving: what the newest commits have changed is quick to ask, the whole history is not.
+    short, back = 0, 1
+    while back < most and look(back)[0] < enough:
+        short, back = back, back * 2
+    back = min(back, most)
+    while back - short > 1:
+        middle = (short + back) // 2
+        if look(middle)[0] < enough:
+            short = middle
+        else:
+            back = middle
+    if back < 1:
+        return None
+    added, changes = look(back)
+    return Cut(commits[back], git.head, back, changes) if added >= least else None
+
+
+def fixed_cut(git: GitFolder, commits: Sequence[Commit], commit: str, counts: Callable[[str], bool]) -> Cut | None:
+    """Return the cut at a commit that was chosen before, ``None`` where it is not in the history any more."""
+    back = next((number for number, each in enumerate(commits) if each.id == commit), None)
+    if back is None:
+        return None
+    changes = tuple(change for change in git.changes(commit, git.head) if counts(change.path))
+    return Cut(commits[back], git.head, back, changes)
+
+
+def recent_lines(git: GitFolder, commits: Sequence[Commit], newest: Commit) -> Mapping[str, Mapping[int, float]]:
+    """Return the lines of a commit's tree that were changed in the half year before it, with their weights in 0..1.
+
+    By path, and in it by line from 0. Ages count from that commit's own time, not from this machine's clock. Raises
+    ``GitFailure``.
+    """
+    behind = commits[next(number for number, each in enumerate(commits) if each.id == newest.id) :]
+    weights: dict[str, dict[int, float]] = {}
+    previous, seen = 0, newest.id
+    for days in RECENT_STEPS:
+        old = next((each for each in behind if each.time <= newest.time - days * DAY), behind[-1])
+        weight = 0.5 ** ((previous + days) / 2 / HALF_LIFE)
+        previous = days
+        if old.id == seen:
+            continue
+        seen = old.id
+        for change in git.changes(old.id, newest.id):
+            of_file = weights.setdefault(change.path, {})
+            for added in change.added:
+                for line in range(added.start, added.end):
+                    of_file.setdefault(line, weight)
+    return MappingProxyType(weights)

@@ -1,0 +1,181 @@
+"""Scores versions of a model on the held-out places, as served: likelihood of what was written, and what is shown.
+
+Each place's context, pieces of other files included, is made once and given to every version. Versions that are
+measured together take turns at each place, so that a busy moment of the machine strikes all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from intract_lsp.completion.context import CompletionContext, Extent, build_context
+from intract_lsp.completion.generation import CancelToken
+from intract_lsp.completion.request import CompletionRequest, RejectReason, TriggerKind
+from intract_lsp.evaluation.items import Item
+from intract_lsp.evaluation.scores import Score, score
+from intract_lsp.training.arm import Answer, Arm
+from intract_lsp.training.leak import looks_secret
+
+if TYPE_CHECKING:
+    from intract_lsp.training.samples import Retrieve
+
+LONGEST_MIDDLE = 700
+"""Characters of what was written that are scored; as many as a training span has at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A held-out item, ready to be asked about."""
+
+    item: Item
+    context: CompletionContext
+    middle: str
+    """What was written there: the rest of the line, or of the block where a block is asked for. Ends with no line end
+    and has ``\\n`` alone between lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a version showed at a place, and how good it is."""
+
+    text: str | None
+    score: Score
+    stop_error: bool
+    """It is more than a line longer or shorter than what was written, or did not end by itself."""
+    runs_on: bool
+    """It is over-long as ``Score.over_long`` has it, or did not end by itself."""
+    repeats_suffix: bool
+    """The model wrote the next line below the cursor once more, whether or not a filter took it away."""
+    looks_secret: bool
+    rate: float | None
+    """Milliseconds a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One place's result under one version."""
+
+    task_id: str
+    nll: float
+    """Of the whole middle, summed, in nats."""
+    tokens: int
+    """Of the middle."""
+    shown: Shown | None = None
+    """``None`` where nothing was generated, to save time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One version's outcomes, by task id in the order of measuring."""
+
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def nll(self) -> float | None:
+        """Mean negative log-likelihood a token in nats; ``None`` without any token."""
+        tokens = sum(outcome.tokens for outcome in self.outcomes.values())
+        return sum(outcome.nll for outcome in self.outcomes.values()) / tokens if tokens else None
+
+    @property
+    def generated(self) -> int:
+        """At how many places something was generated."""
+        return sum(outcome.shown is not None for outcome in self.outcomes.values())
+
+
+def places(items: Sequence[Item], retrieve: Retrieve | None, tokens: int) -> tuple[Place, ...]:
+    """Make the items ready, in an order that is the same in each run and has nothing to do with their files.
+
+    ``tokens`` is the room for pieces of other files. Items at which serving suggests nothing, such as inside a word,
+    and those whose middle is blank are left out.
+    """
+    made = (_place(item, retrieve, tokens) for item in sorted(items, key=_order))
+    return tuple(place for place in made if place is not None)
+
+
+def measure(
+    arms: Mapping[str, Arm],
+    at: Sequence[Place],
+    token: CancelToken,
+    *,
+    generations: int = 100,
+    seconds: float = float("inf"),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Measured]:
+    """Measure each version at every place; once ``token`` is set, return what there is.
+
+    The likelihood is taken at all of them, suggestions at the first ``generations``, and none after ``seconds`` have
+    passed. Versions that do not fit into memory together are measured one call each, without ``seconds``: then all
+    have generated at the same places.
+    """
+    outcomes: dict[str, dict[str, Outcome]] = {name: {} for name in arms}
+    names = list(arms)
+    began = time.monotonic()
+    for number, place in enumerate(at):
+        generate = number < generations and time.monotonic() - began < seconds
+        first = number % len(names) if names else 0
+        for name in names[first:] + names[:first]:
+            if token.cancelled:
+                return {name: Measured(found) for name, found in outcomes.items()}
+            outcomes[name][place.item.task_id] = _outcome(arms[name], place, generate)
+        progress(number + 1, len(at))
+    return {name: Measured(found) for name, found in outcomes.items()}
+
+
+def _order(item: Item) -> bytes:
+    return hashlib.sha256(item.task_id.encode("utf-8", "replace")).digest()
+
+
+def _place(item: Item, retrieve: Retrieve | None, tokens: int) -> Place | None:
+    request = CompletionRequest(
+        uri="",
+        version=0,
+        language_id=item.language_id,
+        prefix=item.prefix,
+        suffix=item.suffix,
+        trigger=TriggerKind.INVOKED,
+        path=item.path,
+    )
+    context = build_context(request)
+    if isinstance(context, RejectReason):
+        return None
+    written = item.truth_block if context.extent is Extent.BLOCK else item.truth_line
+    middle = written.replace("\r\n", "\n").rstrip()[:LONGEST_MIDDLE]
+    if not middle.strip():
+        return None
+    if retrieve is not None and tokens > 0:
+        above = context.prefix[: len(context.prefix) - len(context.line_prefix)]
+        below = context.suffix[len(context.line_suffix) :]
+        context = replace(context, chunks=retrieve(item.path, item.language_id, above, below, tokens))
+    return Place(item, context, middle)
+
+
+def _outcome(arm: Arm, place: Place, generate: bool) -> Outcome:
+    # The likelihood first: the suggestion then finds the prompt computed.
+    nll, tokens = arm.likelihood(place.context, place.middle)
+    shown = _shown(arm.complete(place.context), place) if generate else None
+    return Outcome(place.item.task_id, nll, tokens, shown)
+
+
+def _shown(answer: Answer, place: Place) -> Shown:
+    found = score(place.item, answer.text, answer.replace)
+    lines = answer.text.rstrip().count("\n") if answer.text is not None else None
+    wanted = place.middle.count("\n")
+    following = next(iter(place.context.following_lines), "").strip()
+    written = _lines(answer.raw)
+    return Shown(
+        text=answer.text,
+        score=found,
+        stop_error=answer.broken_off or (lines is not None and abs(lines - wanted) > 1),
+        runs_on=answer.broken_off or found.over_long,
+        repeats_suffix=bool(following) and written.count(following) > _lines(place.middle).count(following),
+        looks_secret=looks_secret(answer.raw, place.context),
+        rate=answer.rate,
+    )
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n")]

@@ -1,0 +1,188 @@
+"""Whether there is room for a run beside the model that serves, in numbers, before it starts. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from intract_lsp.errors import TrainingError
+from intract_lsp.training.spec import Method, RunSpec
+
+_GIB = 2**30
+
+_RESERVE = 0.1
+"""Of the free memory, for what else the machine does."""
+_PROGRAM = 700 * 2**20
+"""Bytes of the interpreter with its libraries."""
+_MICRO_TOKENS = 512
+"""Tokens of a micro-batch that a plan counts on, or one sample if it is longer; ``trainer.MICRO_TOKENS`` on a CPU."""
+_LOGITS = 1 << 24
+"""Most logits at a time, each in float32 and a few times over."""
+
+_OPTIMISER_BYTES = {"adamw_8bit": 2.1, "paged_adamw_8bit": 2.1, "sgd": 4.0, "adafactor": 0.1}
+"""That an optimiser keeps for each trained parameter, where it is not two float32 numbers."""
+
+
+class Decision(str, Enum):
+    """What a run's memory allows."""
+
+    COEXIST = "coexist"
+    """The run fits beside the model that serves."""
+    PAUSE_SERVING = "pause-serving"
+    """It fits once that model is unloaded."""
+    REFUSE = "refuse"
+    """It does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What memory depends on, of a model."""
+
+    parameters: int
+    vocabulary: int
+    layers: int
+    width: int
+    feed_forward: int
+    tied: bool
+    """Whether the head is the embedding."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What a run needs and what there is; bytes."""
+
+    needed: int
+    free: int
+    disk_needed: int
+    disk_free: int
+    decision: Decision
+    sentence: str
+    """For the user, with the numbers."""
+
+
+def read_sizes(directory: Path) -> Sizes:
+    """Read a model's sizes from its configuration and its files' headers. Raises ``TrainingError``."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        parameters = sum(_parameters(path) for path in sorted(directory.glob("*.safetensors")))
+        sizes = Sizes(
+            parameters=parameters,
+            vocabulary=config["vocab_size"],
+            layers=config["num_hidden_layers"],
+            width=config["hidden_size"],
+            feed_forward=config["intermediate_size"],
+            tied=bool(config.get("tie_word_embeddings", True)),
+        )
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise TrainingError(
+            f"The weights in {directory} cannot be trained: safetensors with a config.json are needed; pull the model "
+            "again."
+        ) from error
+    if not parameters:
+        raise TrainingError(f"There are no safetensors in {directory}: pull the model again.")
+    return sizes
+
+
+def _parameters(path: Path) -> int:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, Any] = json.loads(file.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def needed_bytes(spec: RunSpec, sizes: Sizes, dtype_bytes: int) -> int:
+    """Return the bytes that a run takes at its peak, computing in a format of ``dtype_bytes`` a number.
+
+    Weights, what is trained with gradient and optimiser, the activations of one micro-batch, and a piece of logits.
+    The estimate was checked against the peaks of real runs and is meant to be a little high.
+    """
+    trainer = spec.trainer
+    embeddings = sizes.vocabulary * sizes.width * (1 if sizes.tied else 2)
+    linears = max(0, sizes.parameters - embeddings)
+    state = _OPTIMISER_BYTES.get(trainer.optimiser, 8.0)
+    if trainer.method is Method.STANDARD:
+        # Float32 weights and gradients, and the head's gradient once more while the loss is computed.
+        weights = sizes.parameters * (8.0 + state) + 4.0 * sizes.vocabulary * sizes.width
+    else:
+        stored = trainer.quantization.bits / 8 + 0.1 if trainer.method is Method.QLORA else dtype_bytes
+        # Each rank has a row and a column of about the layer's sides; seven layers to a block.
+        sides = sizes.layers * (8 * sizes.width + 3 * (sizes.width + sizes.feed_forward))
+        weights = linears * stored + embeddings * dtype_bytes + trainer.lora.r * sides * (8.0 + state)
+        if trainer.method is Method.QLORA:
+            # Loaded dense, quantised layer by layer.
+            weights = max(weights, sizes.parameters * dtype_bytes)
+    tokens = max(trainer.context_length, _MICRO_TOKENS)
+    of_layer = tokens * dtype_bytes * (14 * sizes.width + 4 * sizes.feed_forward)
+    kept = tokens * dtype_bytes * sizes.width
+    layers = of_layer + sizes.layers * kept if trainer.gradient_checkpointing else of_layer * sizes.layers
+    logits = 4.0 * 4 * max(_LOGITS, sizes.vocabulary)
+    return int(weights + layers + logits + _PROGRAM)
+
+
+def plan(
+    spec: RunSpec,
+    *,
+    serving: int,
+    dtype_bytes: int = 2,
+    free: int | None = None,
+    disk_free: int | None = None,
+) -> MemoryPlan:
+    """Decide whether a run can start.
+
+    ``serving`` is what the server's model holds where the run would be, in bytes: what pausing it sets free. ``free``
+    is the device's memory that is free now (a GPU's has to be given), ``disk_free`` that of the run's directory; each
+    is measured where it is left out. Raises ``TrainingError`` where the model cannot be trained at all.
+    """
+    sizes = read_sizes(Path(spec.model_directory))
+    needed = needed_bytes(spec, sizes, dtype_bytes)
+    free = int(psutil.virtual_memory().available) if free is None else free
+    if disk_free is None:
+        disk_free = shutil.disk_usage(_existing(Path(spec.folder))).free
+    disk_needed = _disk_bytes(spec, sizes)
+    usable = int(free * (1 - _RESERVE))
+    amounts = f"{needed / _GIB:.1f} GiB of memory, of which {free / _GIB:.1f} GiB are free"
+    if disk_needed > disk_free:
+        decision = Decision.REFUSE
+        sentence = (
+            f"The run needs {disk_needed / _GIB:.1f} GiB of disk and {disk_free / _GIB:.1f} GiB are free: free some."
+        )
+    elif needed <= usable:
+        decision, sentence = Decision.COEXIST, f"The run needs about {amounts}: completions go on meanwhile."
+    elif needed <= usable + serving:
+        decision = Decision.PAUSE_SERVING
+        sentence = f"The run needs about {amounts}: completions pause until it is over."
+    else:
+        decision = Decision.REFUSE
+        sentence = f"The run needs about {amounts}: {_advice(spec)}."
+    return MemoryPlan(needed, free, disk_needed, disk_free, decision, sentence)
+
+
+def _advice(spec: RunSpec) -> str:
+    if spec.trainer.method is Method.STANDARD:
+        return "set training.method to lora, close other programs, or take a smaller model"
+    if not spec.trainer.gradient_checkpointing:
+        return "set training.gradient_checkpointing to on, close other programs, or take a smaller model"
+    return "close other programs, or take a smaller model"
+
+
+def _disk_bytes(spec: RunSpec, sizes: Sizes) -> int:
+    """Return what a run writes at most: two checkpoints, while one replaces the other, the best and the result."""
+    if spec.trainer.method is Method.STANDARD:
+        state = _OPTIMISER_BYTES.get(spec.trainer.optimiser, 8.0)
+        return int(sizes.parameters * (2 * (4 + state) + 2 * 4 + 2))
+    sides = sizes.layers * (8 * sizes.width + 3 * (sizes.width + sizes.feed_forward))
+    return int(spec.trainer.lora.r * sides * 40 + 50 * 2**20)
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,454 @@
+"""Runs of a server or a command: queued, one at a time on the machine, each in a process of its own, recorded.
+
+One thread does it all; others leave messages for it. Whoever runs something holds the machine's lock, so that who gets
+it knows every other run that is recorded as running to be left behind by a program that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from traceback import format_tb
+
+from filelock import FileLock, Timeout
+
+from intract_lsp.errors import IntractError
+from intract_lsp.training.attempt import Attempt, tidy
+from intract_lsp.training.events import Finished
+from intract_lsp.training.leftovers import LEFT, mark_left, resumable
+from intract_lsp.training.progress import RunStatus, follow
+from intract_lsp.training.runs import Runs, RunState
+from intract_lsp.training.spec import RunSpec
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 2
+"""How often a process that was killed is begun again without having got any further."""
+
+CANCELLED = "Cancelled; nothing has changed."
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How patient a supervisor is, in seconds; tests are less so."""
+
+    lock: float = 0.5
+    """Between two looks whether the machine is free for the next run."""
+    cancel: float = 10.0
+    """Until a process that was asked to end is killed."""
+    quiet: float = 3.0
+    """Without a completion before a paused run goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class _Recover:
+    workspaces: tuple[str, ...]
+    done: Future[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    attempt: Attempt
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wake:
+    pass
+
+
+_Message = _Start | _Recover | _Cancel | _Line | _Wake
+
+
+def child_command(spec: Path) -> list[str]:
+    """Return the command that does the work of a run."""
+    return [sys.executable, "-m", "intract_lsp.training.child", str(spec)]
+
+
+class Supervisor:
+    """Carries out runs; every public method may be called from any thread and returns at once."""
+
+    def __init__(
+        self,
+        runs: Callable[[], Runs],
+        lock: Path,
+        deliver: Callable[[RunSpec, str], str],
+        command: Callable[[Path], Sequence[str]] = child_command,
+        timing: Timing | None = None,
+    ) -> None:
+        """``runs`` opens the table of runs, for this object's thread; ``lock`` is the machine's lock file.
+
+        ``deliver`` is given a run whose adapter has passed the gate, and the adapter: it puts it in place of the
+        present one and returns a sentence, or raises ``IntractError`` and leaves all as it was.
+        """
+        self._open_runs = runs
+        self._lock = FileLock(lock)
+        self._deliver = deliver
+        self._command = command
+        self._timing = timing or Timing()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._waiting: list[RunSpec] = []
+        self._attempt: Attempt | None = None
+        self._table: Runs | None = None
+        self._look_at = 0.0
+        self._active_at = float("-inf")
+        self._made_at = time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="intract-training", daemon=True)
+        self._guard = threading.Lock()
+        """Of the four below; the thread alone changes what is in them once it has begun."""
+        self._begun = False
+        self._specs: dict[str, RunSpec] = {}
+        self._statuses: dict[str, RunStatus] = {}
+        self._ends: dict[str, Future[RunStatus]] = {}
+        self.on_status: Callable[[RunStatus], None] = lambda status: None
+        """Called on this object's thread with each change of a run."""
+        self.may_pause: Callable[[], bool] = lambda: True
+        """Whether a run on the CPU gives way to completions."""
+
+    def start(self, spec: RunSpec) -> str:
+        """Queue a run and return its id."""
+        self._know(spec)
+        self._put(_Start(spec))
+        return spec.id
+
+    def recover(self, workspaces: Sequence[Path]) -> Future[tuple[str, ...]]:
+        """Queue the runs of these folders that a killed program left behind, and mark all that were.
+
+        The future gets the ids of those that go on. Nothing is done while another program runs something.
+        """
+        done: Future[tuple[str, ...]] = Future()
+        self._put(_Recover(tuple(str(folder) for folder in workspaces), done))
+        return done
+
+    def cancel(self, run: str) -> bool:
+        """End a run; return whether it was queued or running here."""
+        status = self.status(run)
+        if status is None or status.state.is_over:
+            return False
+        self._put(_Cancel(run))
+        return True
+
+    def note_activity(self) -> None:
+        """Take note that a completion was asked for: a run on the CPU pauses."""
+        self._active_at = time.monotonic()
+        attempt = self._attempt
+        if attempt is not None and attempt.pausable and not attempt.child.suspended:
+            self._inbox.put(_Wake())
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long no completion has been asked for."""
+        return time.monotonic() - max(self._active_at, self._made_at)
+
+    def status(self, run: str | None = None) -> RunStatus | None:
+        """Return how a run of this program stands; without an id, the one that is at work, or the newest."""
+        statuses = self.statuses()
+        if run is not None:
+            return next((status for status in statuses if status.run == run), None)
+        at_work = [status for status in statuses if not status.state.is_over]
+        return at_work[0] if at_work else statuses[-1] if statuses else None
+
+    def spec_of(self, run: str) -> RunSpec | None:
+        """Return what a run of this program was asked to do."""
+        with self._guard:
+            return self._specs.get(run)
+
+    def statuses(self) -> tuple[RunStatus, ...]:
+        """Return how the runs of this program stand, oldest first."""
+        with self._guard:
+            return tuple(self._statuses.values())
+
+    def end_of(self, run: str) -> Future[RunStatus]:
+        """Return a future that gets the last status of a run that was begun here; cancelled when the thread ends."""
+        with self._guard:
+            return self._ends[run]
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """End the thread; a run that is at work writes a checkpoint and goes on at another start."""
+        self._stopping.set()
+        with self._guard:
+            begun, self._begun = self._begun, True
+        if not begun:
+            return True
+        self._inbox.put(_Wake())
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _know(self, spec: RunSpec) -> None:
+        with self._guard:
+            self._statuses[spec.id] = RunStatus(spec.id, spec.workspace, RunState.QUEUED, "Waiting to begin.")
+            self._ends[spec.id] = Future()
+            self._specs[spec.id] = spec
+
+    def _put(self, message: _Message) -> None:
+        with self._guard:
+            if not self._begun:
+                self._thread.start()
+                self._begun = True
+        self._inbox.put(message)
+
+    # What follows runs on the thread.
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                message: _Message | None = self._inbox.get(timeout=self._due())
+            except queue.Empty:
+                message = None
+            try:
+                self._obey(message)
+                self._look()
+            except Exception as error:  # noqa: BLE001 - reported; the thread has to go on
+                self._break(error, message.spec if isinstance(message, _Start) else None)
+        if self._attempt is not None:
+            # Not waited for: who gets the lock next looks after it.
+            self._attempt.child.ask_to_end()
+        for spec in self._waiting:
+            with contextlib.suppress(IntractError):
+                self._runs.update(spec.id, RunState.STOPPED, LEFT)
+        if self._table is not None:
+            self._table.close()
+        for end in self._ends.values():
+            end.cancel()
+        self._lock.release(force=True)
+
+    @property
+    def _runs(self) -> Runs:
+        if self._table is None:
+            self._table = self._open_runs()
+        return self._table
+
+    def _due(self) -> float | None:
+        """Return how many seconds may pass before there is something to look at."""
+        now = time.monotonic()
+        attempt = self._attempt
+        if attempt is None:
+            return max(0.0, self._look_at - now) if self._waiting else None
+        times = [at for at in (attempt.kill_at,) if at is not None]
+        if attempt.child.suspended:
+            times.append(self._active_at + self._timing.quiet)
+        return max(0.0, min(times) - now) if times else None
+
+    def _obey(self, message: _Message | None) -> None:
+        if isinstance(message, _Start):
+            self._enqueue(message.spec)
+        elif isinstance(message, _Recover):
+            self._recover(message)
+        elif isinstance(message, _Cancel):
+            self._cancel(message.run)
+        elif isinstance(message, _Line) and message.attempt is self._attempt:
+            if message.text is None:
+                self._ended(message.attempt)
+            else:
+                self._take(message.attempt, message.text)
+
+    def _look(self) -> None:
+        """Do what is due."""
+        now, attempt = time.monotonic(), self._attempt
+        if attempt is None:
+            if self._waiting and now >= self._look_at:
+                self._look_at = now + self._timing.lock
+                self._begin_next()
+        elif attempt.kill_at is not None:
+            if now >= attempt.kill_at:
+                log.warning("run %s does not end; killing its process", attempt.spec.id)
+                attempt.kill_at = None
+                attempt.child.kill()
+        elif attempt.pausable:
+            active = now - self._active_at < self._timing.quiet and self.may_pause()
+            if active != attempt.child.suspended:
+                (attempt.child.suspend if active else attempt.child.resume)()
+                self._tell(attempt.spec, paused=attempt.child.suspended)
+
+    def _enqueue(self, spec: RunSpec) -> None:
+        Path(spec.folder).mkdir(parents=True, exist_ok=True)
+        spec.write()
+        self._runs.add(spec, os.getpid())
+        self._waiting.append(spec)
+        self._look_at = 0.0
+
+    def _recover(self, message: _Recover) -> None:
+        found: list[RunSpec] = []
+        try:
+            if self._attempt is None and self._locked():
+                try:
+                    found = self._leave_behind(message.workspaces)
+                finally:
+                    self._lock.release()
+        finally:
+            message.done.set_result(tuple(spec.id for spec in found))
+
+    def _leave_behind(self, workspaces: tuple[str, ...]) -> list[RunSpec]:
+        mark_left(self._runs, [spec.id for spec in self._waiting], self._timing.cancel)
+        found = resumable(self._runs, workspaces)
+        for spec in found:
+            self._know(spec)
+            self._runs.update(spec.id, RunState.QUEUED, pid=os.getpid())
+            self._waiting.append(spec)
+        self._look_at = 0.0
+        return found
+
+    def _locked(self) -> bool:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        return True
+
+    def _begin_next(self) -> None:
+        """Begin the next run, if the machine is free and no other program's run came before it."""
+        if not self._locked():
+            self._tell_waiting("Another program trains on this machine: this run begins when that has ended.")
+            return
+        mark_left(self._runs, [spec.id for spec in self._waiting], self._timing.cancel)
+        queued = [row.id for row in self._runs.unfinished()]
+        if queued and queued[0] not in [spec.id for spec in self._waiting]:
+            self._lock.release()
+            self._tell_waiting("Another program's run comes first: this one begins when that has ended.")
+            return
+        self._launch(self._waiting.pop(0), restarts=0)
+        self._tell_waiting("It begins when the run before it has ended.")
+
+    def _tell_waiting(self, message: str) -> None:
+        for spec in self._waiting:
+            self._tell(spec, message=message)
+
+    def _launch(self, spec: RunSpec, restarts: int) -> None:
+        try:
+            attempt = Attempt(spec, self._command, self._heard, restarts)
+        except OSError as error:
+            self._settle(spec, RunState.FAILED, f"The run's process could not be started ({error.strerror or error}).")
+            return
+        self._attempt = attempt
+        self._runs.update(spec.id, RunState.RUNNING, pid=attempt.child.pid)
+        self._tell(spec, state=RunState.RUNNING, message="Starting", paused=False)
+
+    def _heard(self, attempt: Attempt, text: str | None) -> None:
+        """Called on a thread of the attempt's."""
+        self._inbox.put(_Line(attempt, text))
+
+    def _take(self, attempt: Attempt, text: str) -> None:
+        event = attempt.read(text)
+        if event is None:
+            return
+        before = self._known(attempt.spec)
+        after = follow(before, event)
+        if after.state is not before.state:
+            self._runs.update(attempt.spec.id, after.state)
+        if after != before:
+            self._replace(after)
+        if isinstance(event, Finished):
+            # What it still has to do is end; one that does not is helped.
+            attempt.kill_at = time.monotonic() + self._timing.cancel
+
+    def _cancel(self, run: str) -> None:
+        waiting = next((spec for spec in self._waiting if spec.id == run), None)
+        if waiting is not None:
+            self._waiting.remove(waiting)
+            tidy(waiting, keep=False)
+            self._settle(waiting, RunState.STOPPED, CANCELLED)
+        elif self._attempt is not None and self._attempt.spec.id == run and not self._attempt.cancelled:
+            self._attempt.cancelled = True
+            self._attempt.kill_at = time.monotonic() + self._timing.cancel
+            self._attempt.child.ask_to_end()
+            self._tell(self._attempt.spec, message="Stopping", paused=False)
+
+    def _ended(self, attempt: Attempt) -> None:
+        """The process is gone, or has closed its output: see what became of the run."""
+        status = attempt.child.reap()
+        spec, finished = attempt.spec, attempt.finished
+        self._attempt = None
+        if attempt.cancelled:
+            tidy(spec, keep=False)
+            self._settle(spec, RunState.STOPPED, CANCELLED)
+        elif finished is not None:
+            self._finish(spec, finished)
+        elif attempt.got_further or attempt.restarts < RESTARTS:
+            log.warning("run %s: its process ended with status %d; beginning it again", spec.id, status)
+            self._launch(spec, 0 if attempt.got_further else attempt.restarts + 1)
+        else:
+            tidy(spec, keep=True)
+            sentence = f"The run's process ended unexpectedly (status {status}): see {attempt.log_file}."
+            self._settle(spec, RunState.FAILED, sentence)
+
+    def _finish(self, spec: RunSpec, finished: Finished) -> None:
+        states = {"promoted": RunState.SUCCEEDED, "shadow": RunState.SUCCEEDED, "rejected": RunState.REJECTED}
+        state = states.get(finished.status, RunState.STOPPED if finished.status == "stopped" else RunState.FAILED)
+        sentence = finished.reason
+        self._tell(spec, adapter=finished.adapter, figures=finished.figures)
+        if finished.status == "promoted":
+            self._runs.update(spec.id, state)
+            try:
+                sentence = f"{sentence} {self._deliver(spec, finished.adapter)}"
+                state = RunState.PROMOTED
+            except IntractError as error:
+                state, sentence = RunState.FAILED, f"{sentence} It could not be put to use: {error}"
+            except CancelledError:
+                state, sentence = RunState.FAILED, f"{sentence} It was not put to use, since the program ended."
+        if state is not RunState.STOPPED:
+            tidy(spec, keep=True)
+        self._settle(spec, state, sentence)
+
+    def _settle(self, spec: RunSpec, state: RunState, message: str) -> None:
+        """Record how a run ended and let the next one begin."""
+        if self._attempt is None:
+            self._lock.release()
+        self._look_at = 0.0
+        self._tell(spec, state=state, message=message, paused=False, fraction=None, seconds_left=None)
+        last = self._known(spec)
+        try:
+            self._runs.update(spec.id, state, message, result=last.values())
+        except IntractError as error:
+            log.error("run %s could not be recorded: %s", spec.id, error)
+        log.info("run %s %s", spec.id, state.value)
+        end = self._ends[spec.id]
+        if end.set_running_or_notify_cancel():
+            end.set_result(last)
+
+    def _break(self, error: Exception, asked: RunSpec | None) -> None:
+        """Something of ours failed: the run that it was about, ``asked`` for just now or at work, cannot go on."""
+        log.error("a run failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
+        attempt = self._attempt if asked is None else None
+        if attempt is not None:
+            self._attempt = None
+            attempt.child.kill()
+            attempt.child.reap()
+        spec = asked or (attempt.spec if attempt is not None else self._waiting[0] if self._waiting else None)
+        if spec is not None:
+            self._waiting = [other for other in self._waiting if other.id != spec.id]
+            sentence = str(error) if isinstance(error, IntractError) else f"The run failed ({type(error).__name__})."
+            self._settle(spec, RunState.FAILED, sentence)
+
+    def _known(self, spec: RunSpec) -> RunStatus:
+        return self._statuses[spec.id]
+
+    def _tell(self, spec: RunSpec, **changes: object) -> None:
+        before = self._known(spec)
+        after = replace(before, **changes)  # type: ignore[arg-type]
+        if after != before:
+            self._replace(after)
+
+    def _replace(self, status: RunStatus) -> None:
+        with self._guard:
+            self._statuses[status.run] = status
+        self.on_status(status)

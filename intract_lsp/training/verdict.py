@@ -1,0 +1,79 @@
+"""The measuring of a run: base, active adapter and candidate side by side, at the newest code and on guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from intract_lsp.completion.generation import CancelToken
+from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, Arms
+from intract_lsp.training.events import Event, Stage
+from intract_lsp.training.gate import Evidence, Verdict, judge
+from intract_lsp.training.guard import guard_items
+from intract_lsp.training.leak import find_leaks, probes
+from intract_lsp.training.measure import Measured, Place, measure, places
+from intract_lsp.training.step import Stopped
+
+GENERATIONS = 100
+"""Places at which suggestions are compared; the likelihood is taken at all."""
+
+GENERATING_SECONDS = 900.0
+"""After which no more suggestions are asked for."""
+
+_GUARD_BEGINS, _LEAKS_BEGIN = 0.75, 0.95
+"""Of the time that measuring takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict, with what it was found by at the project's own places."""
+
+    verdict: Verdict
+    base: Measured
+    candidate: Measured
+
+
+def judge_arms(
+    arms: Arms,
+    at: Sequence[Place],
+    secrets: Sequence[tuple[str, str]],
+    emit: Callable[[Event], None],
+    token: CancelToken,
+) -> Judged:
+    """Measure and judge; ``secrets`` are path and text of the files in which there are any.
+
+    Raises ``Stopped`` where the token is cancelled, and ``TrainingError`` where forgetting cannot be judged.
+    """
+
+    def progress(sentence: str, begin: float, end: float) -> Callable[[int, int], None]:
+        return lambda done, total: emit(Stage("evaluate", sentence, begin + (end - begin) * done / max(1, total)))
+
+    emit(Stage("evaluate", "Measuring on the newest code", 0.0))
+    found = measure(
+        arms.by_name,
+        at,
+        token,
+        generations=GENERATIONS,
+        seconds=GENERATING_SECONDS,
+        progress=progress("Measuring on the newest code", 0.0, _GUARD_BEGINS),
+    )
+    guarded = measure(
+        {name: arms.by_name[name] for name in (BASE, CANDIDATE)},
+        places(guard_items(), None, 0),
+        token,
+        generations=0,
+        progress=progress("Looking for what was forgotten", _GUARD_BEGINS, _LEAKS_BEGIN),
+    )
+    emit(Stage("evaluate", "Looking for secrets", _LEAKS_BEGIN))
+    leaks = find_leaks(probes(secrets), arms.by_name[BASE], arms.by_name[CANDIDATE])
+    if token.cancelled:
+        raise Stopped
+    evidence = Evidence(
+        base=found[BASE],
+        candidate=found[CANDIDATE],
+        guard_base=guarded[BASE],
+        guard_candidate=guarded[CANDIDATE],
+        leaks=leaks,
+        active=found.get(ACTIVE),
+    )
+    return Judged(judge(evidence), found[BASE], found[CANDIDATE])

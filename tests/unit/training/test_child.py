@@ -1,0 +1,213 @@
+"""The whole of a run, on a tiny random model and a small repository; and what a run's process does with bad input."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from intract_lsp.app import App, build_app, load_settings
+from intract_lsp.errors import TrainingError
+from intract_lsp.paths import default_paths
+from intract_lsp.training.events import Finished, Note, decode
+from intract_lsp.training.progress import RunStatus
+from intract_lsp.training.runs import RunState
+from intract_lsp.training.spec import RunSpec
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "inference")]
+
+from tiny_models import write_model  # noqa: E402 - beside other tests
+from tiny_project import write_project  # noqa: E402
+
+PATIENCE = 600.0
+"""On a machine that does much else; alone, the whole run takes well under a minute."""
+SETTINGS = ("steps=24", "batch_size=4", "context_length=256", "learning_rate=0.01", "held_out=84")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def app(model: Path) -> Iterator[App]:
+    """Everything but a model in memory, which the echo engine stands in for."""
+    # One thread: threads that share a core with other tests wait for each other most of the time.
+    options = (f'model.name="{model}"', "model.threads=1", *(f"training.{setting}" for setting in SETTINGS))
+    settings, problems = load_settings(default_paths(), options)
+    assert not problems
+    app = build_app(settings, default_paths(), "echo", watch=False)
+    app.worker.start()
+    yield app
+    app.stop()
+
+
+def spec_for(app: App, project: Path) -> RunSpec:
+    """A random model finds all code strange, so that none is left out for it."""
+    spec = app.new_run(project, {})
+    return replace(spec, data=replace(spec.data, largest_base_loss=100.0))
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(1500)
+def test_a_run_is_stopped_goes_on_is_proven_serves_and_is_rolled_back(app: App, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", modules=16, functions=8)
+    app.serve_workspace([project])
+    app.load_model().result(PATIENCE)
+    heard: list[RunStatus] = []
+    app.training.on_status = heard.append
+    spec = spec_for(app, project)
+    run = app.training.start(spec)
+    hurry(app)
+    until(lambda: any(status.step >= 3 for status in heard) or app.training.end_of(run).done(), "no step")
+    # Somebody ends its process: it keeps what it has, and says so.
+    (process_of_run() or pytest.fail("no process")).terminate()
+    stopped = app.training.end_of(run).result(PATIENCE)
+    assert stopped.state is RunState.STOPPED, stopped.message
+    assert (Path(spec.folder) / "checkpoints").is_dir()
+    assert not (Path(spec.folder) / "scratch").exists()
+    # Meanwhile the project moves on, which the run does not see.
+    (project / "later.py").write_text("later = 1\n")
+    assert app.training.recover([project]).result(PATIENCE) == (run,)
+    hurry(app)
+    last = app.training.end_of(run).result(PATIENCE)
+    log = (Path(spec.folder) / "run.log").read_text()
+    assert last.state is RunState.PROMOTED, f"{last.message}\n{log}"
+    assert any("goes on after step" in note for note in last.notes)
+    assert last.figures["nll_adapter"] < last.figures["nll_base"]
+    assert last.figures["tokens_per_second"] > 0
+    # What it leaves behind.
+    names = {path.name for path in Path(spec.folder).iterdir()}
+    assert names == {"spec.json", "commits.json", "run.log", "report.html", "report.json"}
+    report = json.loads((Path(spec.folder) / "report.json").read_text())
+    assert [point["step"] for point in report["training"]] == list(range(1, last.steps + 1))
+    assert str(project) in json.dumps(report["provenance"])
+    (entry,) = app.adapters.entries(project).result(PATIENCE)
+    assert entry.values()["active"]
+    assert entry.metrics["nll_base"] == last.figures["nll_base"]
+    assert app.worker.card is not None
+    assert app.worker.card.adapter == last.adapter == entry.adapter.id
+    assert app.adapters.saw("books/part_0.py", project).result(PATIENCE) == [last.adapter]
+    assert app.adapters.saw("later.py", project).result(PATIENCE) == []
+    assert app.adapters.rollback(project).result(PATIENCE).startswith("Rolled back")
+    assert app.worker.card.adapter == ""
+
+
+def process_of_run() -> psutil.Process | None:
+    return next((one for one in psutil.Process().children() if "intract_lsp.training.child" in one.cmdline()), None)
+
+
+def hurry(app: App) -> None:
+    """Have the run's process not stand back behind whatever else the machine does, where the system lets us."""
+    until(lambda: (child := process_of_run()) is not None and child.nice() > 10, "no process that stands back")
+    child = process_of_run()
+    with contextlib.suppress(psutil.Error):
+        if child is not None:
+            child.nice(0)
+
+
+def test_a_spec_that_cannot_be_read_is_a_failed_run(tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text("{}")
+    command = [sys.executable, "-m", "intract_lsp.training.child", str(path)]
+    done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=PATIENCE)
+    finished = decode(done.stdout.strip())
+    assert isinstance(finished, Finished)
+    assert (finished.status, done.returncode) == ("failed", 0)
+    assert "start the run again" in finished.reason
+
+
+def test_too_little_code_says_how_much_is_needed(app: App, tmp_path: Path) -> None:
+    from intract_lsp.training.pipeline import Run
+
+    project = write_project(tmp_path / "project", modules=1, functions=1)
+    spec = spec_for(app, project)
+    Path(spec.folder).mkdir(parents=True)
+    run = Run(spec, default_paths(), lambda event: None, token())
+    with pytest.raises(TrainingError, match="too little code to learn from") as caught:
+        run.carry_out()
+    assert "are needed" in str(caught.value)
+    assert not (Path(spec.folder) / "scratch").exists()
+
+
+def token(*, cancelled: bool = False) -> object:
+    from intract_lsp.completion.generation import CancelToken
+
+    made = CancelToken()
+    if cancelled:
+        made.cancel()
+    return made
+
+
+def test_a_run_that_is_cancelled_at_once_says_so(app: App, tmp_path: Path) -> None:
+    from intract_lsp.training.pipeline import Run
+
+    spec = spec_for(app, write_project(tmp_path / "project", modules=2))
+    Path(spec.folder).mkdir(parents=True)
+    finished = Run(spec, default_paths(), lambda event: None, token(cancelled=True)).carry_out()
+    assert finished.status == "stopped"
+    assert not (Path(spec.folder) / "scratch").exists()
+
+
+def test_weights_from_a_gguf_file_are_told_of(app: App, model: Path, tmp_path: Path) -> None:
+    from intract_lsp.training.pipeline import FROM_GGUF, Run
+
+    spec = spec_for(app, write_project(tmp_path / "project", modules=1))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in model.iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / "intract.json").write_text(json.dumps({"source": "gguf:/a/file.gguf"}))
+    spec = replace(spec, model_directory=str(copy))
+    Path(spec.folder).mkdir(parents=True)
+    events: list[object] = []
+    Run(spec, default_paths(), events.append, token(cancelled=True)).carry_out()
+    assert Note(FROM_GGUF) in events
+
+
+def test_memory_that_does_not_suffice_is_said_before_anything_is_loaded(app: App, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", modules=1)
+    vast = replace(app.new_run(project, {}), id="vast")
+    vast = replace(vast, trainer=replace(vast.trainer, context_length=1 << 34))
+    Path(vast.folder).mkdir(parents=True)
+    from intract_lsp.training.pipeline import Run
+
+    with pytest.raises(TrainingError, match="GiB"):
+        Run(vast, default_paths(), lambda event: None, token()).carry_out()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_process_whose_parent_is_gone_ends_though_it_is_paused(app: App, tmp_path: Path) -> None:
+    spec = spec_for(app, write_project(tmp_path / "project", modules=4))
+    Path(spec.folder).mkdir(parents=True)
+    script = (
+        "import subprocess, sys, time; "
+        f"p = subprocess.Popen([sys.executable, '-m', 'intract_lsp.training.child', {str(spec.write())!r}], "
+        "stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True); "
+        "print(p.pid, p.stdout.readline(), flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline().split()[0])
+    child = psutil.Process(pid)
+    assert child.nice() >= 10
+    os.kill(pid, signal.SIGSTOP)
+    parent.kill()
+    parent.communicate()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "it lives on")
