@@ -147,7 +147,7 @@ class TrainingSettings(_Section):
     epochs: float = Field(default=0.0, ge=0.0, le=1000.0)
     """How often each sample is trained on at most; 0 = no limit."""
     batch_size: int = Field(default=0, ge=0, le=4096)
-    """Samples of one step; 0 = 8 on a CPU, 16 on a GPU."""
+    """Samples of one step; 0 = 4 on a CPU, 16 on a GPU."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """What the choice of samples and the first weights depend on."""
     use_ntp: bool = True

@@ -19,7 +19,6 @@ from urllib.request import url2pathname
 from intract_lsp.completion.generation import Chunk
 from intract_lsp.completion.request import Retrieved
 from intract_lsp.completion.retrieval import Question
-from intract_lsp.index.definitions import definitions_in_use
 from intract_lsp.index.open_documents import Changes, OpenDocument, OpenDocuments
 from intract_lsp.index.own_document import LEAST_LIKENESS, SHOWN_ABOVE, SHOWN_BELOW, elsewhere
 from intract_lsp.index.query import CursorLines, query_weights
@@ -112,6 +111,9 @@ class WorkspaceRetriever:
             before = [one for one in folder.unfinished if _path_in(folder.root, one.path) not in open_now]
             found = chain(found, _lately(folder, [*recent, *before], place))
             if question.need.definitions:
+                # Imported on this thread, as are parsers and tables.
+                from intract_lsp.index.definitions import definitions_in_use
+
                 used = definitions_in_use(folder.symbols, own, question.language_id, above, below)
                 found = chain(found, used)
         candidates = [*found, *elsewhere(own or _name(question.uri), above, below, place)]

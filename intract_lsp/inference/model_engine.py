@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
 from intract_lsp.completion.prompt import (
@@ -30,8 +28,6 @@ from intract_lsp.completion.prompt import (
     typed_room,
 )
 from intract_lsp.errors import AdapterError, ModelError
-from intract_lsp.inference.adapted import has_int8_copy
-from intract_lsp.inference.draft_model import DraftModel, draft_name, load_draft_model
 from intract_lsp.inference.drafting import BRANCHES, Draft, Drafter
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.healing import Spelling, Vocabulary
@@ -41,6 +37,7 @@ from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
 from intract_lsp.models.catalog import CATALOG
 
 if TYPE_CHECKING:
+    from intract_lsp.inference.draft_model import DraftModel
     from intract_lsp.inference.kv_cache import Logits, Network, PrefixCache
 
 log = logging.getLogger(__name__)
@@ -196,6 +193,8 @@ class ModelEngine:
 
     def _with_draft_model(self, loaded: _Loaded, report: ReportProgress, token: CancelToken) -> _Loaded:
         """Load the model that drafts for this one, where the order names one; a note says where it cannot be used."""
+        from intract_lsp.inference.draft_model import draft_name, load_draft_model
+
         order, files, card = loaded.order, loaded.files, loaded.card
         name = draft_name(order.draft, files, card.parameters, CATALOG) if self._longest_draft else ""
         if not name:
@@ -218,6 +217,7 @@ class ModelEngine:
         In int8 an adapter's copy has to be there, see ``adapted_child``: a swap must not take a minute. Raises as
         ``CompletionEngine.swap`` does.
         """
+        from intract_lsp.inference.adapted import has_int8_copy
         from intract_lsp.inference.kv_cache import PrefixCache
         from intract_lsp.inference.loading import load_network
 
@@ -429,6 +429,8 @@ def _free_gpu(card: ModelCard) -> None:
 
 def _surprise(logits: Logits, ids: Sequence[int]) -> float:
     """Return the summed negative log-likelihood of ``ids`` in nats; logits: (ids, vocabulary)."""
+    import numpy as np
+
     rows = logits.astype("float64")
     rows -= rows.max(axis=1, keepdims=True)
     chosen = rows[range(len(ids)), list(ids)]

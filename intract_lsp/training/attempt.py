@@ -41,7 +41,9 @@ class Attempt:
         self.spec = spec
         self.restarts = restarts
         """How often it was begun again before without having got further."""
-        self.pausable = spec.trainer.device == "cpu"
+        self.pausable = False
+        """Whether it may be held: on a CPU, once it has said anything. Before that it might not notice that its parent
+        is gone while it is held, see ``parent``."""
         self.cancelled = False
         self.kill_at: float | None = None
         """When, on the monotonic clock, the process is killed unless it has ended."""
@@ -57,6 +59,7 @@ class Attempt:
 
     def read(self, text: str) -> Event | None:
         """Return the event that a line stands for; a line that is none is logged by its size."""
+        self.pausable = self.spec.trainer.device == "cpu"
         try:
             event = decode(text)
         except TrainingError:

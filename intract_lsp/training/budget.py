@@ -12,9 +12,9 @@ LEAST_STEPS = 20
 """With fewer optimiser steps nothing is learnt that could be measured."""
 MEASURED_STEPS = 3
 """After these it is known how long a step takes."""
-VALIDATIONS = 10
+VALIDATIONS = 5
 """How many times the validation samples are scored in a whole run."""
-FURTHER_SCALES = 3
+FURTHER_SCALES = 2
 """How many times more at the end, with the adapter scaled down."""
 VALIDATION_SHARE = 0.015
 """Of a run's minutes, for scoring the validation samples once."""
@@ -49,7 +49,8 @@ class Budget:
         if not self.seconds:
             return self.steps
         done = self.done(0, seconds, validation_seconds)
-        left = max(0.0, self.seconds - seconds - (VALIDATIONS * max(0.0, 1.0 - done) + 4) * validation_seconds)
+        passes = VALIDATIONS * max(0.0, 1.0 - done) + FURTHER_SCALES + 1
+        left = max(0.0, self.seconds - seconds - passes * validation_seconds)
         by_time = steps + math.floor(left / seconds_per_step)
         return min(self.steps, by_time) if self.steps else by_time
 

@@ -23,7 +23,7 @@ from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import IntractError
 from intract_lsp.logs import FORMAT
 from intract_lsp.paths import default_paths
-from intract_lsp.training.events import Event, Finished, encode
+from intract_lsp.training.events import Event, Finished, Stage, encode
 from intract_lsp.training.parent import watch_parent
 from intract_lsp.training.spec import RunSpec, read_spec
 
@@ -56,6 +56,7 @@ def main() -> int:
     watch_parent(parent_is_gone)
     signal.signal(signal.SIGTERM, lambda number, frame: token.cancel())
     _stand_back()
+    events.send(Stage("data", "Starting", 0.0))
     try:
         spec = read_spec(Path(sys.argv[1]))
         finished = _alone(spec, events, token)

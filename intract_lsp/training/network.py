@@ -61,7 +61,7 @@ class Base:
         total, _ = self.losses(self.hidden(micro), micro, torch.ones_like(micro.weights))
         return float(total), len(micro.targets)
 
-    def text_loss(self, encode: Callable[[str], list[int]], most_tokens: int = 256) -> Callable[[str], float]:
+    def text_loss(self, encode: Callable[[str], list[int]], most_tokens: int = 128) -> Callable[[str], float]:
         """Return a function from a text to its mean negative log-likelihood a token, over its first tokens.
 
         0.0 for a text of fewer than two tokens.

@@ -88,7 +88,7 @@ def resolve(
             minutes=_minutes(training, on_gpu),
             steps=training.steps,
             epochs=training.epochs,
-            batch_size=training.batch_size or (16 if on_gpu else 8),
+            batch_size=training.batch_size or (16 if on_gpu else 4),
             context_length=context,
             gradient_checkpointing=_checkpointing(training.gradient_checkpointing, method, on_gpu, machine, base),
             device="cuda" if on_gpu else "cpu",

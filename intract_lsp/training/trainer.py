@@ -39,7 +39,7 @@ CHECKPOINT_EVERY = 60.0
 """Seconds of work."""
 PATIENCE = 3
 """Validations without a new best before training ends."""
-SCALES = (0.8, 0.6, 0.4)
+SCALES = (0.8, 0.6)
 """By which an adapter is scaled down at the end, to see whether it then does better; 1.0 is known."""
 MICRO_TOKENS = {"cpu": 512, "cuda": 8192}
 """Most tokens of a micro-batch at first: on a CPU more make nothing faster, on a GPU they do."""

@@ -12,7 +12,7 @@ from intract_lsp.training.network import Trainable
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.step import Stopped
 
-LEAST_SAMPLES = 16
+LEAST_SAMPLES = 8
 """Scored however long it takes: fewer say nothing."""
 
 _TOKENS = 512

@@ -127,7 +127,7 @@ def test_a_spec_that_cannot_be_read_is_a_failed_run(tmp_path: Path) -> None:
     path.write_text("{}")
     command = [sys.executable, "-m", "intract_lsp.training.child", str(path)]
     done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=PATIENCE)
-    finished = decode(done.stdout.strip())
+    finished = decode(done.stdout.strip().splitlines()[-1])
     assert isinstance(finished, Finished)
     assert (finished.status, done.returncode) == ("failed", 0)
     assert "start the run again" in finished.reason

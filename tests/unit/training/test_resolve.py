@@ -34,7 +34,7 @@ def test_the_defaults_of_a_cpu() -> None:
         16,
         "adamw_torch",
     )
-    assert (trainer.minutes, trainer.batch_size, trainer.context_length, trainer.device) == (20, 8, 512, "cpu")
+    assert (trainer.minutes, trainer.batch_size, trainer.context_length, trainer.device) == (20, 4, 512, "cpu")
     assert made.data.context_length == 512
     assert not trainer.gradient_checkpointing
 
