@@ -61,7 +61,7 @@ def print_setup(console: Console) -> None:
   vim.lsp.config('intract', {{ cmd = {{ '{escape(str(COMMAND))}', 'serve' }} }})
   vim.lsp.enable('intract')
   vim.keymap.set('i', '<Tab>', function() return require('intract').accept('<Tab>') end, {{ expr = true }})
-[bold]VS Code[/bold]: its extension is not part of this version yet.
+[bold]VS Code[/bold]: `scripts/package-vscode` builds the extension, `code --install-extension` installs it.
 [bold]Other editors[/bold]: any client of textDocument/inlineCompletion (LSP 3.18), with the command
   {escape(str(COMMAND))} serve""",
         highlight=False,
