@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,9 @@ CALIBRATION_PROMPTS = 4
 
 HEALED_ROOM = 16
 """Tokens that the text to be healed may take, with which an answer begins."""
+
+FOLLOWING = 8
+"""Characters behind a middle that its last token may be joined with."""
 
 SENTINEL_ROOM = 16
 """Tokens of a prompt beside the text: sentinels and the begin token."""
@@ -259,15 +263,18 @@ class ModelEngine:
     def likelihood(self, context: CompletionContext, shape: PromptShape, middle: str) -> tuple[float, int]:
         """Return how unlikely a text is behind the prompt of ``generate``: in nats, and over how many tokens.
 
-        What serving would give back to be healed is scored with it, as the beginning of the answer. Where the model's
-        context has no room for all of it the first tokens are scored. Raises ``ModelError`` without a model.
+        What serving would give back to be healed is scored with it, as the beginning of the answer. The last token is
+        not where it would be another one in front of what follows in the document: to write ``)`` and a line's end as
+        one token is no error, since serving stops there. Where the model's context has no room for all of it the first
+        tokens are scored. Raises ``ModelError`` without a model.
         """
         loaded = self._loaded
         if loaded is None:
             raise ModelError("No model is loaded.")
         longest = len(encode_text(middle, loaded.tokenizer)) + HEALED_ROOM
         prompt = _prompt(loaded, context, shape, min(longest, loaded.context_length // 2))
-        forced = encode_text(prompt.heal + middle, loaded.tokenizer)[: loaded.context_length - len(prompt.ids)]
+        forced = _settled(prompt.heal + middle, context.suffix[:FOLLOWING] or "\n", loaded.tokenizer)
+        forced = forced[: loaded.context_length - len(prompt.ids)]
         if not forced:
             return 0.0, 0
         rest = prompt.ids[loaded.cache.reuse(prompt.ids) : -1]
@@ -425,6 +432,13 @@ def _free_gpu(card: ModelCard) -> None:
         import torch
 
         torch.cuda.empty_cache()
+
+
+def _settled(text: str, following: str, tokenizer: TextTokenizer) -> list[int]:
+    """Return the tokens of a text that stay what they are when more is written behind it."""
+    ids, longer = encode_text(text, tokenizer), encode_text(text + following, tokenizer)
+    same = (one == other for one, other in zip(ids, longer, strict=False))
+    return ids[: sum(takewhile(bool, same))]
 
 
 def _surprise(logits: Logits, ids: Sequence[int]) -> float:
