@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_EVERY = 60.0
 """Seconds of work."""
 PATIENCE = 3
-"""Validations without a new best before training ends."""
+"""Validations without a new best below the base model's loss before training ends."""
 SCALES = (0.8, 0.6)
 """By which an adapter is scaled down at the end, to see whether it then does better; 1.0 is known."""
 MICRO_TOKENS = {"cpu": 512, "cuda": 8192}
@@ -275,7 +275,7 @@ class _Run:
             validations=max(progress.validations + 1, int(self._done() * VALIDATIONS)),
             validated_step=progress.step,
             best_loss=loss if best else progress.best_loss,
-            worse=0 if best else progress.worse + 1,
+            worse=0 if best and (progress.base_loss is None or loss < progress.base_loss) else progress.worse + 1,
         )
         self._on_event(Validated(progress.step, loss, best))
 

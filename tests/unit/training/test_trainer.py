@@ -95,7 +95,7 @@ def test_lora_learns_and_its_figures_are_those_of_the_files(qwen: Path, tmp_path
     assert steps[-1].loss < 0.5 * steps[0].loss
     assert {event.steps for event in steps} == {60}
     assert steps[-1].tokens == outcome.tokens > 60 * 4 * 10
-    assert [event.step for event in validated] == [0, *range(6, 61, 6)]
+    assert [event.step for event in validated] == [0, *range(12, 61, 12)]
     assert outcome.base_loss is not None and outcome.best_loss is not None
     assert outcome.best_loss < 0.5 * outcome.base_loss
     plain = AutoModelForCausalLM.from_pretrained(qwen, dtype=torch.float32)
@@ -127,11 +127,11 @@ def test_noise_brings_nothing_and_the_outcome_says_so(qwen: Path, tmp_path: Path
     outcome = run.train(run_spec(qwen, steps=60, learning_rate=0.03), samples=noise, validation=likely(qwen, 8))
     assert outcome.base_loss is not None and outcome.best_loss is not None
     assert outcome.best_loss >= outcome.base_loss
-    assert outcome.scale == 0.4, "the less of it the better"
+    assert outcome.scale == 0.6, "the less of it the better"
     assert outcome.steps < 60, "patience has an end"
     assert any("ended early" in note.sentence for note in run.of(Note))
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    assert config["lora_alpha"] == pytest.approx(8 * 0.4)
+    assert config["lora_alpha"] == pytest.approx(8 * 0.6)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_stopped_and_continued_is_as_never_stopped(method: Method, optimiser: st
     assert second.of(Note)[0].sentence == "Training goes on after step 7."
     assert [event.step for event in second.of(Step)] == list(range(8, 13))
     assert found.tokens == expected.tokens
-    assert found.seconds > stopped.seconds
+    assert found.seconds > 0.5 * stopped.seconds, "what the first part took counts, but for its last saving"
     assert found.base_loss == expected.base_loss
     assert found.best_loss == pytest.approx(expected.best_loss, rel=1e-4)
     name = "model.safetensors" if method is Method.STANDARD else "adapter_model.safetensors"
@@ -323,7 +323,7 @@ def test_minutes_end_a_run_and_its_rate_falls_until_then(qwen: Path, tmp_path: P
         outcome = run.train(run_spec(qwen, steps=0, minutes=1.0))
     assert outcome.steps == 60
     assert outcome.seconds == 60.0
-    assert [event.step for event in run.of(Validated)] == [0, *range(6, 61, 6)]
+    assert [event.step for event in run.of(Validated)] == [0, *range(12, 61, 12)]
     steps = run.of(Step)
     assert all(event.steps == 60 for event in steps)
     assert steps[29].seconds_left == pytest.approx(30.0)
@@ -374,14 +374,14 @@ def test_limits() -> None:
     budget = Budget(100.0, 40)
     assert budget.done(20, 10.0, 0.0) == 0.5
     assert budget.done(4, 60.0, 0.0) == 0.6
-    assert budget.done(4, 60.0, 5.0) == pytest.approx(0.75), "time for what comes last is kept"
+    assert budget.done(4, 60.0, 5.0) == pytest.approx(60 / 85), "time for what comes last is kept"
     assert budget.expected_steps(3, 3.0, 1.0, 0.0) == 40
     assert Budget(100.0, 0).expected_steps(3, 3.0, 1.0, 0.0) == 100
-    assert Budget(100.0, 0).expected_steps(3, 3.0, 1.0, 2.0) < 80
+    assert Budget(100.0, 0).expected_steps(3, 3.0, 1.0, 2.0) < 90
     Budget(100.0, 0).check(20, 5.0, 1.0, 8)
     Budget(100.0, 10).check(10, 5.0, 1.0, 8)
     Budget(0.0, 5).check(5, 5.0, 1.0, 8)
-    with pytest.raises(TrainingError, match="at least 3 minutes"):
+    with pytest.raises(TrainingError, match="at least 2 minutes"):
         Budget(60.0, 0).check(12, 5.0, 1.0, 8)
 
 
