@@ -293,7 +293,7 @@ def test_a_long_build_is_shown_with_its_progress(open_folders: Callable[..., Raw
     assert last["kind"] == "end"
     percentages = [report["percentage"] for report in reports if report.get("percentage") is not None]
     assert percentages == sorted(percentages)
-    assert len(percentages) >= 3
+    assert percentages, "how far it is, however quick the machine"
     client.notifications.clear()
     write(crowded, one__more="def one_more():\n    return 7\n")
     settled(client, 151)
