@@ -37,6 +37,7 @@ from intract_lsp.training.supervisor import Supervisor, child_command
 from intract_lsp.training.switch import AdapterSwitch
 
 if TYPE_CHECKING:
+    from intract_lsp.models.store import InstalledModel
     from intract_lsp.training.adapters import AdapterRegistry
     from intract_lsp.training.runs import RunRow, Runs
 
@@ -279,11 +280,10 @@ def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
     def resolve(name: str, report: ReportProgress, token: CancelToken) -> ModelFiles:
         # Imported on the inference thread: the answer to `initialize` need not wait for it.
         from intract_lsp.models.pull_child import pull_in_child
-        from intract_lsp.models.store import quantized_copy
 
         offline = settings.current.model.offline
         model = pull_in_child(name, paths, offline=offline, fresh=False, report=report, token=token)
-        return ModelFiles(model.name, model.directory, model.fim_family, quantized_copy(model.directory, paths))
+        return _files(model, paths)
 
     return resolve
 
@@ -291,11 +291,14 @@ def _resolver(settings: SettingsStack, paths: Paths) -> Resolve:
 def _find_model(name: str, paths: Paths) -> ModelFiles | None:
     """Return a model that is on this machine; nothing is fetched. Raises ``ModelError`` for a damaged one."""
     from intract_lsp.models import fetch
-    from intract_lsp.models.store import quantized_copy
 
     model = fetch.cached(name, paths)
-    if model is None:
-        return None
+    return None if model is None else _files(model, paths)
+
+
+def _files(model: InstalledModel, paths: Paths) -> ModelFiles:
+    from intract_lsp.models.store import quantized_copy
+
     return ModelFiles(model.name, model.directory, model.fim_family, quantized_copy(model.directory, paths))
 
 

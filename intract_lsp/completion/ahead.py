@@ -31,8 +31,7 @@ def after_accepting(request: CompletionRequest, suggestion: Suggestion) -> Compl
         return None
     # Editors indent the new line, and take blanks away that stood behind the cursor.
     prefix = after.prefix + after.end_of_line + _next_indent(after)
-    suffix = after.suffix[len(after.line_suffix) :]
-    return replace(request, prefix=prefix, suffix=suffix, trigger=TriggerKind.AUTOMATIC)
+    return replace(request, prefix=prefix, suffix=after.below, trigger=TriggerKind.AUTOMATIC)
 
 
 def at_line_end(request: CompletionRequest) -> CompletionRequest:

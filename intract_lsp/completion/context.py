@@ -79,6 +79,16 @@ class CompletionContext:
         return re.split(r"[\r\n]", self.suffix, maxsplit=1)[0]
 
     @cached_property
+    def above(self) -> str:
+        """The text before the cursor's line."""
+        return self.prefix[: len(self.prefix) - len(self.line_prefix)]
+
+    @cached_property
+    def below(self) -> str:
+        """The text behind the cursor's line, from its end on."""
+        return self.suffix[len(self.line_suffix) :]
+
+    @cached_property
     def following_lines(self) -> list[str]:
         """The next non-blank lines below the cursor's line, without white space at their ends."""
         return _lines_below(self.suffix)

@@ -86,11 +86,10 @@ class LineContexts:
         After ``deadline`` seconds, or where looking fails, the pieces of the document's last prompt have to do.
         """
         began = self._clock()
-        above = context.prefix[: len(context.prefix) - len(context.line_prefix)]
-        key = request.uri, hash((above[-KEY_CHARACTERS:], need))
+        key = request.uri, hash((context.above[-KEY_CHARACTERS:], need))
         found = self._lines.get(key)
         if found is None:
-            found = await self._ask(request, context, above, need, deadline)
+            found = await self._ask(request, context, need, deadline)
             self._lines[key] = found
             if len(self._lines) > LINES_KEPT:
                 self._lines.popitem(last=False)
@@ -114,11 +113,11 @@ class LineContexts:
         self._present.clear()
 
     async def _ask(
-        self, request: CompletionRequest, context: CompletionContext, above: str, need: Need, deadline: float
+        self, request: CompletionRequest, context: CompletionContext, need: Need, deadline: float
     ) -> tuple[Retrieved, ...]:
         present = self._present.get(request.uri, ())
-        below = context.suffix[len(context.line_suffix) :]
-        question = Question(request.uri, request.path, request.language_id, above, below, need, present)
+        place = request.uri, request.path, request.language_id, context.above, context.below
+        question = Question(*place, need, present)
         self.asked += 1
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self._retriever.ask(question)), deadline)

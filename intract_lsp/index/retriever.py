@@ -165,7 +165,8 @@ def _searched(
     found = store.search(query_weights(above, below), FOUND, (path,), overlay)
     hits = [hit for hit in found if _family(hit.chunk.language) == _family(language_id)][:COMPARED]
     excerpts = [place.excerpt(hit.chunk.text.splitlines()) for hit in hits]
-    certain = any(excerpt.likeness >= CERTAIN_SHARE * place.most > 0 for excerpt in excerpts)
+    likest, most = max((excerpt.likeness for excerpt in excerpts), default=0.0), place.most
+    certain = most > 0 and likest >= CERTAIN_SHARE * most
     if not certain and (not hits or hits[0].score < LEAST_SCORE * math.log1p(store.chunk_count)):
         return
     for hit, excerpt in zip(hits, excerpts, strict=True):

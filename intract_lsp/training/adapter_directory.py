@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from intract_lsp.errors import AdapterError
 from intract_lsp.inference.adapted import LORA_CONFIG, LORA_WEIGHTS
 from intract_lsp.inference.engine import AdapterKind
+from intract_lsp.training.durable import sync
 from intract_lsp.training.provenance import META, AdapterMeta, sha256_of
 
 log = logging.getLogger(__name__)
@@ -51,10 +51,10 @@ def publish(root: Path, candidate: Path, meta: AdapterMeta) -> None:
         digests = {source.name: sha256_of(partial / source.name) for source in sources}
         replace(meta, sha256=digests).write(partial)
         for path in partial.iterdir():
-            _sync(path)
-        _sync(partial)
+            sync(path)
+        sync(partial)
         partial.replace(root / meta.id)
-        _sync(root)
+        sync(root)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise AdapterError(
@@ -71,7 +71,7 @@ def discard(root: Path, id_: str) -> None:
     try:
         with contextlib.suppress(FileNotFoundError):
             (root / id_).replace(doomed)
-        _sync(root)
+        sync(root)
     except OSError as error:
         raise AdapterError(f"The adapter {id_} cannot be removed ({error}): end the programs that use it.") from error
     shutil.rmtree(doomed, ignore_errors=True)
@@ -104,14 +104,3 @@ def _files(candidate: Path, kind: AdapterKind) -> list[Path]:
     if missing:
         raise AdapterError(f"{candidate} is no adapter: it has no {missing[0]}.")
     return [path for path in found if path.is_file()]
-
-
-def _sync(path: Path) -> None:
-    """Have the system write a file, or a directory's entries, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows has no such call for directories.
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.training.durable import replace_directory, replaced
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import Method, RunSpec
 
@@ -110,7 +110,7 @@ class Checkpoints:
     def _existing(self, name: str) -> Path:
         folder = self._directory / name
         # Killed between the two renames of a replacement, the older one still lies beside.
-        return folder if folder.is_dir() else _beside(folder, "old")
+        return folder if folder.is_dir() else replaced(folder)
 
 
 def fingerprint(spec: RunSpec, *groups: Sequence[Sample]) -> str:
@@ -123,43 +123,3 @@ def fingerprint(spec: RunSpec, *groups: Sequence[Sample]) -> str:
             found.update(repr((sample.ids, sample.supervised_from, sample.weight)).encode())
         found.update(b"/")
     return found.hexdigest()
-
-
-def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
-    """Put a directory that ``fill`` fills in the place of ``target``: at any moment the old or the new one is whole.
-
-    Raises ``OSError``; then the old one is there.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new, old = _beside(target, "new"), _beside(target, "old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
-        fill(new)
-        for path in [*new.rglob("*"), new]:
-            _sync(path)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    if target.exists():
-        # A leftover is only of use while the target is missing.
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    new.rename(target)
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(target: Path, kind: str) -> Path:
-    return target.with_name(f".{target.name}.{kind}")
-
-
-def _sync(path: Path) -> None:
-    """Have the system write a file, or a directory's entries, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open directories
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -147,9 +147,8 @@ def _place(item: Item, retrieve: Retrieve | None, tokens: int) -> Place | None:
     if not middle.strip():
         return None
     if retrieve is not None and tokens > 0:
-        above = context.prefix[: len(context.prefix) - len(context.line_prefix)]
-        below = context.suffix[len(context.line_suffix) :]
-        context = replace(context, chunks=retrieve(item.path, item.language_id, above, below, tokens))
+        chunks = retrieve(item.path, item.language_id, context.above, context.below, tokens)
+        context = replace(context, chunks=chunks)
     return Place(item, context, middle)
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from intract_lsp.errors import TrainingError
-from intract_lsp.training.checkpoint import replace_directory
+from intract_lsp.training.durable import replace_directory
 from intract_lsp.training.lora import write_files
 from intract_lsp.training.network import Trainable
 from intract_lsp.training.spec import RunSpec

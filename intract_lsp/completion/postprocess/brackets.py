@@ -79,7 +79,7 @@ def _open_above(line: str, context: CompletionContext) -> list[str]:
     scan = _Scan(context.language_id)
     scan.read(line)
     lines_above = _Scan(context.language_id)
-    lines_above.read(context.prefix[: len(context.prefix) - len(context.line_prefix)][-_ABOVE:])
+    lines_above.read(context.above[-_ABOVE:])
     needed: list[str] = []
     for closer in scan.surplus:
         if not lines_above.stack or lines_above.stack[-1] != _PAIRS[closer]:

@@ -60,7 +60,7 @@ def fit_first_line(text: str, context: CompletionContext) -> str:
 def _fitting_widths(context: CompletionContext) -> set[int]:
     """Return the indentations, in columns, that a line here may well have."""
     unit = context.indent_unit
-    before = context.prefix[: len(context.prefix) - len(context.line_prefix)].rstrip()
+    before = context.above.rstrip()
     previous = before[max(before.rfind("\n"), before.rfind("\r")) + 1 :]
     above = width(previous, unit)
     if _OPENER.search(previous):

@@ -87,7 +87,7 @@ def _is_loop(unit: str, length: int) -> bool:
 
 def _lines_above(context: CompletionContext) -> list[str]:
     """Return the last non-blank lines above the cursor's line."""
-    above = context.prefix[: len(context.prefix) - len(context.line_prefix)][-4096:]
+    above = context.above[-4096:]
     return [line.rstrip() for line in re.split(r"[\r\n]+", above) if line.strip()][-_PREFIX_LINES:]
 
 

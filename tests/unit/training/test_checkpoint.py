@@ -7,7 +7,8 @@ import torch
 from safetensors import SafetensorError
 
 from intract_lsp.errors import TrainingError
-from intract_lsp.training.checkpoint import Checkpoints, Progress, replace_directory
+from intract_lsp.training.checkpoint import Checkpoints, Progress
+from intract_lsp.training.durable import replace_directory
 from intract_lsp.training.optimisers import OPTIMISERS, load_state, make_optimiser, state_tensors
 
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3)}
