@@ -69,6 +69,9 @@ class IndexSession:
 
     def note(self, uris: Iterable[str]) -> None:
         """Take note of files that changed, came or went."""
+        uris = list(uris)
+        for uri in uris:
+            self._app.recent.changed_on_disk(uri)
         paths = [Path(path) for uri in uris if (path := to_fs_path(uri))]
         if paths:
             self.refresh()

@@ -393,6 +393,23 @@ def test_where_an_edit_was_made_is_shown(open_folders: Callable[..., RawClient],
     assert live_pieces(client, orders, text) == [("billing.py", 1)]
 
 
+def test_where_an_edit_was_made_is_forgotten_when_the_closed_file_changes(
+    open_folders: Callable[..., RawClient], root: Path
+) -> None:
+    command = server_command("--set", "completion.retrieval_deadline_ms=5000", "--set", "completion.context_tokens=256")
+    client = open_folders(root, command=command)
+    settled(client, 2)
+    billing, orders = (root / "billing.py").as_uri(), (root / "deep" / "orders.py").as_uri()
+    text = "def order(oven, crust):\n    dough = knead_dough(crust)\n    for layer in dough.layers:\n    "
+    client.open(orders, text)
+    client.open(billing, "class Invoice:\n    pass\n")
+    client.change(billing, 2, {"range": at(2, 0), "text": CRUST})
+    client.close_document(billing)
+    assert live_pieces(client, orders, text) == [("billing.py", 1)]
+    client.notify("workspace/didChangeWatchedFiles", {"changes": [{"uri": billing, "type": 2}]})
+    assert live_pieces(client, orders, text) == []
+
+
 def at(line: int, character: int) -> dict[str, Any]:
     place = {"line": line, "character": character}
     return {"start": place, "end": place}
