@@ -109,6 +109,8 @@ class Keystroke:
     """Tokens that the model made for it."""
     used: int
     """Those of them whose text the author wrote there: in proportion to the characters, as tokens are not sent."""
+    retrieve_ms: float = 0.0
+    """Looking for pieces of other files; 0 where the line's were at hand."""
     rival: RivalTime | None = None
 
     @property

@@ -25,9 +25,9 @@ PATIENCE = 120.0
 """Seconds that any generation may take: speed is measured, so nothing is cut short."""
 
 
-def type_line(session: ServerSession, line: TypedLine, number: int) -> Iterator[Keystroke]:
-    """Type a line into a document of its own, each key after the answer to the one before it."""
-    uri = f"{FOLDER}/{number}/{quote(line.item.path, errors='replace')}"
+def type_line(session: ServerSession, line: TypedLine, number: int, uri: str = "") -> Iterator[Keystroke]:
+    """Type a line, each key after the answer to the one before it; without a ``uri`` into a document of its own."""
+    uri = uri or f"{FOLDER}/{number}/{quote(line.item.path, errors='replace')}"
     session.open(uri, line.item.language_id, line.before + line.item.suffix)
     row, column, typed = line.line_number, 0, ""
     for index, key in enumerate(line.keys):
@@ -52,6 +52,7 @@ def type_line(session: ServerSession, line: TypedLine, number: int) -> Iterator[
             shown=bool(suggestion),
             latency_ms=latency,
             decode_ms=why["timings"]["decode"],
+            retrieve_ms=why["timings"]["retrieve"] if answered is Answered.MODEL else 0.0,
             decoded=decoded,
             used=used_tokens(decoded, suggestion, line.truth[len(typed) :]),
         )

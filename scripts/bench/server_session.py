@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ LONGEST_WAIT = 600.0
 """Seconds after which a silent server is killed; loading a model for the first time may take minutes."""
 
 FOLDER = "file:///bench"
-"""The workspace: it need not exist, the documents live in the session."""
+"""The workspace where none is given: it need not exist, the documents live in the session."""
 
 AUTOMATIC = 2
 
@@ -30,8 +31,9 @@ AUTOMATIC = 2
 class ServerSession:
     """One server process from start to stop. Columns are counted in characters (UTF-32)."""
 
-    def __init__(self, settings: Sequence[str], engine: str = "model") -> None:
+    def __init__(self, settings: Sequence[str], engine: str = "model", workspace: Path | None = None) -> None:
         """Start the process and the session; ``settings`` are SECTION.NAME=VALUE texts."""
+        folder = FOLDER if workspace is None else workspace.as_uri()
         options = [part for setting in settings for part in ("--set", setting)]
         command = [sys.executable, "-m", "intract_lsp", "serve", "--engine", engine, *options]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the session is
@@ -47,8 +49,8 @@ class ServerSession:
             "initialize",
             {
                 "processId": None,
-                "rootUri": FOLDER,
-                "workspaceFolders": [{"uri": FOLDER, "name": "bench"}],
+                "rootUri": folder,
+                "workspaceFolders": [{"uri": folder, "name": "bench"}],
                 "capabilities": {
                     "general": {"positionEncodings": ["utf-32"]},
                     "textDocument": {"inlineCompletion": {}},
@@ -108,6 +110,15 @@ class ServerSession:
     def command(self, name: str, **arguments: object) -> dict[str, Any]:
         reply: dict[str, Any] = self.call("workspace/executeCommand", {"command": name, "arguments": [arguments]})
         return reply
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Change settings, given by section and name, as an editor does while it runs."""
+        self.notify("workspace/didChangeConfiguration", {"settings": {"intract": settings}})
+
+    def cpu_seconds(self) -> float:
+        """Return what the process has computed so far, over all its threads."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def resident_mib(self) -> float:
         """Return the process's resident memory."""
