@@ -495,6 +495,14 @@ def config_schema() -> None:
     click.echo(json.dumps(Settings.model_json_schema(), indent=2))
 
 
+@config.command("reference")
+def config_reference() -> None:
+    """Print what every setting does, in Markdown (editors/SETTINGS.md)."""
+    from intract_lsp.settings_reference import reference
+
+    click.echo(reference())
+
+
 def main() -> None:
     """Run the command line; errors meant for the user are one sentence and exit code 2."""
     try:

@@ -62,6 +62,11 @@ class CompletionSettings(_Section):
     """Switch all suggestions on or off."""
     disabled_languages: tuple[str, ...] = ()
     """Language identifiers without suggestions, such as `markdown`."""
+    popup: Literal["off", "auto", "on"] = "off"
+    """Offer suggestions as items of the completion popup too: `auto` in editors without inline completion, `on` in all;
+    of the two kinds of request about one document the newest is answered."""
+    popup_deadline_ms: int = Field(default=1000, ge=50, le=120_000)
+    """Milliseconds after which the popup does without a suggestion; one that comes later is offered at the next key."""
     multi_line: Literal["auto", "always", "never"] = "auto"
     """Suggest several lines: by what stands around the cursor, at every line's end, or never."""
     max_line_tokens: int = Field(default=64, ge=1, le=1024)

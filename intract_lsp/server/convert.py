@@ -42,12 +42,14 @@ def inline_completion_item(
     if popup is not None:
         start, text = popup.range.start, popup.text + text
     return types.InlineCompletionItem(
-        insert_text=text,
-        range=types.Range(start, end),
-        command=types.Command(
-            title="Suggestion accepted", command=ACCEPTED_COMMAND, arguments=[{"id": suggestion.id, "uri": uri}]
-        ),
+        insert_text=text, range=types.Range(start, end), command=accepted_command(suggestion, uri)
     )
+
+
+def accepted_command(suggestion: Suggestion, uri: str) -> types.Command:
+    """Return what an editor is to run when it has inserted a suggestion."""
+    arguments = [{"id": suggestion.id, "uri": uri}]
+    return types.Command(title="Suggestion accepted", command=ACCEPTED_COMMAND, arguments=arguments)
 
 
 def open_folders(server: LanguageServer) -> list[str]:

@@ -15,8 +15,8 @@ from pygls.lsp.server import LanguageServer
 
 from intract_lsp.app import App
 from intract_lsp.completion.request import TriggerKind
+from intract_lsp.server.asking import completion_request
 from intract_lsp.server.documents import Documents
-from intract_lsp.server.inline_completion import completion_request
 
 CURSOR = "intract/cursor"
 

@@ -16,10 +16,12 @@ from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
 from intract_lsp.server import copied, cursor
+from intract_lsp.server.asking import Asking
 from intract_lsp.server.convert import open_folders
 from intract_lsp.server.documents import Documents
 from intract_lsp.server.index import IndexSession
 from intract_lsp.server.inline_completion import handler
+from intract_lsp.server.popup import Popup
 from intract_lsp.server.status import StatusPublisher
 from intract_lsp.server.training import TrainingSession
 from intract_lsp.settings import WORKSPACE_FILE, read_layer
@@ -58,6 +60,8 @@ class Lifecycle:
         self._problems = list(problems)
         self._dynamic = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking = Asking(app, documents, self._folders)
+        self._popup = Popup(server, self._asking)
 
     def register(self) -> None:
         """Take the session's events. pygls sets attributes on what it registers, so bound methods cannot be."""
@@ -95,14 +99,14 @@ class Lifecycle:
         self._dynamic = bool(inline and inline.dynamic_registration)
         # Announced in one way only: statically, or later through client/registerCapability.
         options = None if self._dynamic else types.InlineCompletionOptions()
-        inline_completion = handler(self._app, self._documents, self._folders)
-        self._server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(inline_completion)
+        self._server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(handler(self._asking))
         before = self._app.settings.current
         folders = self._folders()
         if folders and (root := to_fs_path(folders[0])) is not None:
             source, values = read_layer(Path(root) / WORKSPACE_FILE, self._problems)
             self._problems += self._app.settings.put("workspace file", source, values)
         self._take_client_settings(params.initialization_options, "initializationOptions")
+        self._popup.initialize(params.capabilities.text_document)
         self._app.serve_workspace(self._training.folders())
         self._app.apply(before)
         client = params.client_info.name.strip().partition(" ")[0].lower() if params.client_info else ""
@@ -119,6 +123,12 @@ class Lifecycle:
         if registrations:
             parameters = types.RegistrationParams(registrations)
             self._spawn(self._server.client_register_capability_async(parameters))
+        self._follow_popup()
+
+    def _follow_popup(self) -> None:
+        change = self._popup.follow()
+        if change is not None:
+            self._spawn(change)
 
     def _did_change_configuration(self, params: types.DidChangeConfigurationParams) -> None:
         before = self._app.settings.current
@@ -143,6 +153,7 @@ class Lifecycle:
     def _after_change(self, before: Any) -> None:
         self._app.apply(before)
         self._index.refresh()
+        self._follow_popup()
         self._publisher.publish()
         self._show_problems()
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "paths": set(),
     "languages": set(),
     "settings": {"errors"},
+    "settings_reference": {"settings"},
     "console": set(),
     "logs": {"paths"},
     "location": {"completion", "errors", "languages", "text"},
@@ -47,7 +48,7 @@ ALLOWED = {
     "doctor": {"errors", "inference", "models", "paths", "settings", "version"},
     "cli": {
         *("app", "completion", "console", "doctor", "errors", "finetune", "location", "logs", "models", "oneshot"),
-        *("paths", "server", "settings", "version"),
+        *("paths", "server", "settings", "settings_reference", "version"),
     },
     "version": set(),
     "__main__": {"cli"},

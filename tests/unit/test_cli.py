@@ -54,7 +54,8 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
 def test_the_tree() -> None:
     assert {" ".join(path) for path in TREE} >= {
         *("", "serve", "complete", "models", "models list", "models pull", "models path", "models remove"),
-        *("eval", "index", "search", "doctor", "config", "config show", "config schema", "finetune", "adapters"),
+        *("config", "config show", "config schema", "config reference"),
+        *("eval", "index", "search", "doctor", "finetune", "adapters"),
         *(f"adapters {name}" for name in ("list", "show", "promote", "rollback", "remove", "export", "forget")),
     }
 
