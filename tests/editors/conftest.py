@@ -1,4 +1,4 @@
-"""A real Neovim with a terminal of 80 by 24, driven over its own protocol."""
+"""Real Neovims with a terminal of 80 by 24, driven over their own protocol."""
 
 from __future__ import annotations
 
@@ -14,34 +14,58 @@ import pynvim
 import pytest
 
 HERE = Path(__file__).resolve().parent
-NEOVIM = HERE.parents[1] / ".cache" / "nvim" / "nvim"
+NEOVIMS = HERE.parents[1] / ".cache" / "nvim"
+VERSIONS = ("0.10", "0.11", "0.12")
+"""0.12 is the one whose own client shows suggestions."""
+
 POLL_SECONDS = 0.02
 
 Found = TypeVar("Found")
 
 
+def neovim_executable(version: str) -> Path:
+    """Return the program; without it no test here means anything."""
+    executable = NEOVIMS / version / "nvim"
+    if not executable.exists():
+        pytest.fail(f"The editor tests need Neovim in {executable.parent}: run scripts/install-nvim.", pytrace=False)
+    return executable
+
+
 class Neovim:
     """One Neovim with one server."""
 
-    def __init__(self, executable: Path, home: Path, server: list[str], options: dict[str, Any]) -> None:
+    def __init__(self, version: str, home: Path, server: list[str], options: dict[str, Any]) -> None:
         environment = {
             "HOME": home,
             "INTRACT_HOME": home / "intract",
             "TEST_SERVER_COMMAND": json.dumps(server),
-            "TEST_SERVER_OPTIONS": json.dumps(options or {"completion": {}}),
+            "TEST_SERVER_OPTIONS": json.dumps(options),
             **{f"XDG_{name}_HOME": home / name.lower() for name in ("CONFIG", "DATA", "STATE", "CACHE")},
         }
         setting = [f"{name}={value}" for name, value in environment.items()]
-        editor = [str(executable), "--embed", "--clean", "-u", str(HERE / "init.lua")]
+        editor = [str(neovim_executable(version)), "--embed", "--clean", "-u", str(HERE / "init.lua")]
+        self.version = version
         self.api = pynvim.attach("child", argv=["env", *setting, *editor])
         self.api.ui_attach(80, 24, rgb=True)
         self._left = False
 
+    @property
+    def is_own_client(self) -> bool:
+        """Whether suggestions are asked for and drawn by the plugin and not by Neovim."""
+        return self.version != "0.12"
+
     def open(self, path: Path) -> None:
         """Edit a file and wait until the server is attached to it."""
         self.api.command(f"edit {path}")
-        attached = "return #vim.lsp.get_clients({ bufnr = 0, name = 'intract' }) == 1"
-        self.wait(lambda: self.api.exec_lua(attached) or None, "the server to attach")
+        self.wait(lambda: self.attached == 1 or None, "the server to attach")
+
+    @property
+    def attached(self) -> int:
+        """Number of servers of ours that are attached to the current buffer."""
+        return int(self.lua("return #vim.lsp.get_clients({ bufnr = 0, name = 'intract' })"))
+
+    def lua(self, code: str, *arguments: Any) -> Any:
+        return self.api.exec_lua(code, *arguments)
 
     def keys(self, keys: str) -> None:
         """Press keys, written as in mappings."""
@@ -49,14 +73,19 @@ class Neovim:
 
     def ghost(self) -> tuple[int, int, str] | None:
         """Return the ghost text with its line (from 0) and byte column, or nothing where none is shown."""
-        marks = self.api.exec_lua(
+        marks = self.lua(
             """
-            local namespace = vim.api.nvim_create_namespace('nvim.lsp.inline_completion')
-            return vim.api.nvim_buf_get_extmarks(0, namespace, 0, -1, { details = true })
+            local marks = {}
+            for _, name in ipairs({ 'nvim.lsp.inline_completion', 'intract.suggestion' }) do
+              local namespace = vim.api.nvim_create_namespace(name)
+              vim.list_extend(marks, vim.api.nvim_buf_get_extmarks(0, namespace, 0, -1, { details = true }))
+            end
+            return marks
             """
         )
         if not marks:
             return None
+        assert len(marks) == 1, f"more than one suggestion is shown: {marks}"
         ((_, row, column, details),) = marks
         lines = [details.get("virt_text", []), *details.get("virt_lines", [])]
         return row, column, "\n".join("".join(text for text, _ in line) for line in lines)
@@ -69,6 +98,9 @@ class Neovim:
             return ghost if ghost and ghost[2] and text in (None, ghost[2]) else None
 
         return self.wait(shown, f"ghost text {text or ''}", seconds)
+
+    def wait_no_ghost(self) -> None:
+        self.wait(lambda: self.ghost() is None or None, "the ghost text to go")
 
     def wait_lines(self, lines: list[str]) -> None:
         """Wait until this is the buffer's text."""
@@ -89,9 +121,25 @@ class Neovim:
         row, column = self.api.current.window.cursor
         return row, column
 
-    def execute(self, command: str) -> Any:
+    @property
+    def messages(self) -> str:
+        """What the user was told so far."""
+        return str(self.api.command_output("messages"))
+
+    def page(self, command: str) -> str:
+        """Run a command, wait for its floating window, return its text and close it."""
+        before = int(self.api.current.window.handle)
+        self.api.command(command)
+        window = "return vim.api.nvim_win_get_config(0).relative ~= '' and vim.api.nvim_get_current_win() or nil"
+        self.wait(lambda: self.lua(window), f"the window of {command}")
+        text = "\n".join(self.lines)
+        self.keys("q")
+        self.wait(lambda: self.api.current.window.handle == before or None, "the window to close")
+        return text
+
+    def execute(self, command: str, argument: dict[str, Any] | None = None) -> Any:
         """Run one of the server's commands and return its result."""
-        reply = self._request(command)
+        reply = self._request(command, argument)
         assert reply and not reply.get("err"), f"{command} was answered {reply}"
         return reply["result"]
 
@@ -99,25 +147,49 @@ class Neovim:
         """Look again and again until there is something; fail with the editor's own messages."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            self._go_on()
             found = look()
             if found is not None:
                 return found
             time.sleep(POLL_SECONDS)
         pytest.fail(
             f"waited {seconds} s for {what}; line {self.api.current.line!r}, cursor {self.cursor}, "
-            f"ghost {self.ghost()}, messages {self.api.command_output('messages')!r}, "
-            f"the server's last answer {self._request('intract.why')}"
+            f"ghost {self.ghost()}, messages {self.messages!r}, "
+            f"the server's last answer {self._request('intract.why', None)}"
         )
 
-    def _request(self, command: str) -> Any:
+    def _go_on(self) -> None:
+        """Fail where a message waits for Enter: every other call would wait with it."""
+        if self.api.request("nvim_get_mode")["blocking"]:
+            self.keys("<CR>")
+            pytest.fail(f"Neovim waits for Enter; messages {self.messages!r}")
+
+    def _request(self, command: str, argument: dict[str, Any] | None) -> Any:
         """Return the server's reply to a command, or nothing where no server is attached."""
-        return self.api.exec_lua(
+        return self.lua(
             """
+            local command, argument = ...
             local client = vim.lsp.get_clients({ bufnr = 0, name = 'intract' })[1]
-            return client and client:request_sync('workspace/executeCommand', { command = ... }, 20000, 0)
+            local params = { command = command, arguments = { argument } }
+            if not client then
+              return nil
+            end
+            if vim.fn.has('nvim-0.11') == 0 then
+              return client.request_sync('workspace/executeCommand', params, 20000, 0)
+            end
+            return client:request_sync('workspace/executeCommand', params, 20000, 0)
             """,
             command,
+            argument or {"uri": None},
         )
+
+    def reset(self) -> None:
+        """Close all files, and have the server forget what it suggested."""
+        self.keys("<C-\\><C-n>")
+        self.wait(lambda: self.api.funcs.mode() == "n" or None, "normal mode")
+        self.lua("if vim.lsp.get_clients({ name = 'intract' })[1] then vim.cmd('silent Intract clear-cache') end")
+        self.api.command("silent! only! | silent! %bwipeout! | set completeopt&")
+        self.api.command("messages clear")
 
     def quit(self) -> None:
         """Leave Neovim without writing, as often as one likes."""
@@ -130,21 +202,22 @@ class Neovim:
         self.api.close()
 
 
-@pytest.fixture(scope="session")
-def neovim_executable() -> Path:
-    if not NEOVIM.exists():
-        pytest.fail("The editor tests need Neovim in .cache/nvim: run scripts/install-nvim.", pytrace=False)
-    return NEOVIM
+def server_command(*arguments: str) -> list[str]:
+    """Return our own server's command line."""
+    return [sys.executable, "-m", "intract_lsp", "serve", *arguments]
+
+
+StartNeovim = Callable[..., Neovim]
 
 
 @pytest.fixture
-def start_neovim(neovim_executable: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
+def start_neovim(tmp_path: Path) -> Iterator[StartNeovim]:
     """Return a function that starts Neovim with a server: its arguments after ``serve``, and its settings."""
     started: list[Neovim] = []
 
-    def start(*arguments: str, **options: Any) -> Neovim:
-        server = [sys.executable, "-m", "intract_lsp", "serve", *arguments]
-        started.append(Neovim(neovim_executable, tmp_path / "home", server, options))
+    def start(*arguments: str, version: str = "0.12", server: list[str] | None = None, **options: Any) -> Neovim:
+        command = server or server_command(*arguments)
+        started.append(Neovim(version, tmp_path / "home", command, options))
         return started[-1]
 
     yield start
@@ -152,7 +225,26 @@ def start_neovim(neovim_executable: Path, tmp_path: Path) -> Iterator[Callable[.
         neovim.quit()
 
 
+@pytest.fixture(scope="session", params=VERSIONS)
+def echo_neovim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neovim]:
+    """A Neovim of each version with the engine that suggests ``echo(LAST_WORD)``; starting one takes seconds."""
+    home = tmp_path_factory.mktemp("home")
+    neovim = Neovim(request.param, home, server_command("--engine", "echo"), {})
+    yield neovim
+    neovim.quit()
+
+
 @pytest.fixture
-def neovim(start_neovim: Callable[..., Neovim]) -> Neovim:
-    """Neovim with the engine that suggests ``echo(LAST_WORD)``."""
-    return start_neovim("--engine", "echo")
+def neovim(echo_neovim: Neovim) -> Neovim:
+    """That Neovim without any file."""
+    echo_neovim.reset()
+    return echo_neovim
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of two lines to type in."""
+    path = tmp_path / "work" / "source.py"
+    path.parent.mkdir()
+    path.write_text("first = 1\nsecond = 2\n", encoding="utf-8")
+    return path
