@@ -167,6 +167,9 @@ class TrainingSettings(_Section):
     """Most places in the newest code that are not trained on but measured at."""
     pause_while_typing: bool = True
     """Stop training on the CPU while completions are asked for, and for three seconds after."""
+    hold_back: float = Field(default=0.2, ge=0.0, le=0.5)
+    """Share of the time in which a new adapter is held back, to see whether it helps: where you keep fewer suggestions
+    with it than without, beyond chance, it is taken back; 0 = never. On a CPU only."""
     schedule: Literal["off", "idle"] = "off"
     """Begin a short run by itself when nothing has been asked for a while; never on battery."""
     changed_lines: int = Field(default=500, ge=1, le=1_000_000)

@@ -60,6 +60,14 @@ MIGRATIONS = (
         PRIMARY KEY (adapter, path, blob)
     ) WITHOUT ROWID;
     """,
+    # 3: what adapters in service, and what stood before them, were worth to the user
+    """
+    CREATE TABLE trial_blocks (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, place INTEGER NOT NULL REFERENCES active_adapters ON DELETE CASCADE,
+        held INTEGER NOT NULL, share REAL NOT NULL, seen INTEGER NOT NULL, kept INTEGER NOT NULL
+    );
+    CREATE INDEX trial_blocks_place ON trial_blocks (place);
+    """,
 )
 """SQL scripts in the order in which they are applied. One that was released is never changed again."""
 

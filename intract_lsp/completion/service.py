@@ -199,6 +199,10 @@ class CompletionService:
         """Suggestions that the user took."""
         self.prepared = 0
         """Prompts computed ahead, from beginning to end."""
+        self.on_result: Callable[[CompletionRequest, CompletionResult], None] = lambda request, result: None
+        """Called on the event loop with each answer of the pipeline."""
+        self.on_accepted: Callable[[str], None] = lambda suggestion_id: None
+        """Called on the event loop when the user has taken a suggestion."""
 
     @property
     def pending(self) -> bool:
@@ -260,6 +264,8 @@ class CompletionService:
         offered = (answered.result.suggestion for answered in self.history)
         known = any(suggestion is not None and suggestion.id == suggestion_id for suggestion in offered)
         self.accepted += known
+        if known:
+            self.on_accepted(suggestion_id)
         return known
 
     def clear_cache(self) -> None:
@@ -465,6 +471,7 @@ class CompletionService:
     def _record(self, request: CompletionRequest, result: CompletionResult) -> None:
         length = len(result.suggestion.text) if result.suggestion else 0
         self.history.append(Answered(request.uri, request.language_id, request.trigger, result, length))
+        self.on_result(request, result)
         outcome = result.suggestion.source.value if result.suggestion else _value(result.reject_reason)
         log.debug(
             "completion %s, %d characters, %.0f ms, %d+%d prompt tokens, %d generated",

@@ -1,36 +1,28 @@
 """Make the int8 copy of a model with an adapter merged in: in a process of its own, while the old one serves.
 
-It takes about a minute and, for a while, the memory of the float weights. The child prints one JSON object a line:
-``{"progress": sentence}``, then ``{"done": true}`` or ``{"error": sentence}``. It ends when its standard input closes.
+It takes about a minute and, for a while, the memory of the float weights.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
-import tempfile
-import threading
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.completion.prompt import resolve_format
-from intract_lsp.errors import AdapterError, IntractError
+from intract_lsp.errors import AdapterError
 from intract_lsp.inference.adapted import check_adapter, has_int8_copy, int8_copy, page_in
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind, LoadOrder, ModelFiles, ReportProgress
 from intract_lsp.inference.threads import physical_cores
-from intract_lsp.models.process import run_lines
+from intract_lsp.models.process import run_events, serve_parent
 from intract_lsp.models.progress import PullCancelled
-
-log = logging.getLogger(__name__)
 
 NICENESS = 10
 """How far the child stands back behind what the user waits for."""
-
-LOG_TAIL = 2000
-"""Most characters of a failed child's error output that are logged."""
 
 
 def make_int8_copy(files: ModelFiles, adapter: AdapterFiles, report: ReportProgress, token: CancelToken) -> None:
@@ -75,36 +67,19 @@ def _run_child(
 ) -> None:
     if token.cancelled:
         raise _cancelled(adapter)
-    outcome: list[str] = []
-
-    def on_line(line: str) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            log.warning("the process that makes an int8 copy wrote a line that is no event")
-            return
-        if "progress" in event:
-            report(str(event["progress"]), None)
-        else:
-            outcome.append(str(event.get("error", "")))
-
     directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "intract_lsp.inference.adapted_child", json.dumps(_request(files, adapter))]
-    with tempfile.TemporaryFile() as errors:
-        try:
-            status = run_lines(command, on_line, token, directory=directory, stderr=errors, ends_with_input=True)
-        except PullCancelled as error:
-            raise _cancelled(adapter) from error
-        errors.seek(0)
-        tail = errors.read().decode("utf-8", "replace")[-LOG_TAIL:]
-    if not outcome:
-        log.error("the process that makes an int8 copy ended with status %d: %s", status, tail)
+    request = _request(files, adapter)
+    try:
+        ended = run_events("intract_lsp.inference.adapted_child", request, report, token, directory=directory)
+    except PullCancelled as error:
+        raise _cancelled(adapter) from error
+    if ended.error:
+        raise AdapterError(ended.error)
+    if ended.done is None:
         raise AdapterError(
-            f"The process that prepares the adapter {adapter.id} ended unexpectedly (status {status}): "
+            f"The process that prepares the adapter {adapter.id} ended unexpectedly (status {ended.status}): "
             "close other programs if memory is short, and try again."
         )
-    if outcome[-1]:
-        raise AdapterError(outcome[-1])
 
 
 def _cancelled(adapter: AdapterFiles) -> AdapterError:
@@ -119,37 +94,17 @@ def _request(files: ModelFiles, adapter: AdapterFiles) -> dict[str, list[str]]:
     }
 
 
-def main() -> int:
-    """Make one copy as the child: the request is the first argument; return the exit status."""
-    request = json.loads(sys.argv[1])
-    # Whatever a library prints must not look like an event.
-    events, sys.stdout = sys.stdout, sys.stderr
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    threading.Thread(target=_end_with_input, name="intract-parent", daemon=True).start()
+def _make(request: dict[str, Any], report: ReportProgress, token: CancelToken) -> Mapping[str, Any]:
+    """Make one copy as the child."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-
-    def send(event: dict[str, object]) -> None:
-        print(json.dumps(event), file=events, flush=True)
-
     name, directory, family, copy = request["files"]
     id_, place, kind, base_name, base = request["adapter"]
     files = ModelFiles(name, Path(directory), family, Path(copy))
     adapter = AdapterFiles(id_, Path(place), AdapterKind(kind), base_name, base)
-    try:
-        make_int8_copy(files, adapter, lambda sentence, fraction: send({"progress": sentence}), CancelToken())
-    except IntractError as error:
-        send({"error": str(error)})
-        return 1
-    send({"done": True})
-    return 0
-
-
-def _end_with_input() -> None:
-    # Nothing is lost: an unfinished copy is another file, which the next one removes.
-    sys.stdin.read()
-    os._exit(1)
+    make_int8_copy(files, adapter, report, token)
+    return {}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve_parent(_make))

@@ -38,7 +38,7 @@ def commands(app: App, folders: Callable[[], list[Path]]) -> dict[str, Command]:
         return await _said(app.adapters.promote(_text(arguments, "id", "intract.adapters.promote"), _folder(arguments)))
 
     async def rollback(arguments: dict[str, Any]) -> dict[str, Any]:
-        folder = _folder(arguments) or next(iter(folders()), None)
+        folder = _folder(arguments) or app.adapters.workspace or next(iter(folders()), None)
         if folder is None:
             raise JsonRpcInvalidParams("Open a folder first: an adapter serves in a folder.")
         return await _said(app.adapters.rollback(folder))

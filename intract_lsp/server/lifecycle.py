@@ -100,7 +100,6 @@ class Lifecycle:
         # Announced in one way only: statically, or later through client/registerCapability.
         options = None if self._dynamic else types.InlineCompletionOptions()
         self._server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(handler(self._asking))
-        before = self._app.settings.current
         folders = self._folders()
         if folders and (root := to_fs_path(folders[0])) is not None:
             source, values = read_layer(Path(root) / WORKSPACE_FILE, self._problems)
@@ -108,7 +107,8 @@ class Lifecycle:
         self._take_client_settings(params.initialization_options, "initializationOptions")
         self._popup.initialize(params.capabilities.text_document)
         self._app.serve_workspace(self._training.folders())
-        self._app.apply(before)
+        # As if nothing had changed: the model is loaded once, when the client is ready.
+        self._app.apply(self._app.settings.current)
         client = params.client_info.name.strip().partition(" ")[0].lower() if params.client_info else ""
         self._app.service.debounce.client_wait = CLIENT_WAITS.get(client, 0.0)
 

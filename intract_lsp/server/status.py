@@ -75,7 +75,11 @@ def status_values(app: App) -> dict[str, Any]:
             "fimFormat": card.fim_format if card else "",
             "threads": card.threads if card else 0,
         },
-        "model": {"name": engine.model, "adapter": card.adapter if card else ""},
+        "model": {
+            "name": engine.model,
+            "adapter": card.adapter if card else "",
+            "heldBack": app.adapters.served.held_back,
+        },
         "enabled": settings.completion.enabled,
         "disabledLanguages": list(settings.completion.disabled_languages),
         "index": index_values(app.index.statuses()),

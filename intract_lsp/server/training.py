@@ -19,6 +19,7 @@ from intract_lsp.app import App
 from intract_lsp.errors import IntractError
 from intract_lsp.server.convert import open_folders
 from intract_lsp.server.progress import ProgressItem
+from intract_lsp.server.serving import Serving
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunState
 from intract_lsp.training.schedule import LOOK_SECONDS
@@ -50,6 +51,7 @@ class TrainingSession:
         self._items: dict[str, ProgressItem] = {}
         self._told: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
+        self._serving = Serving(app, self.folders, self._say, publish)
 
     def start(self) -> None:
         """Show runs from now on, and go on with those that an earlier server left behind."""
@@ -61,6 +63,7 @@ class TrainingSession:
             self._app.recover_runs(self.folders())
         self._app.adapters.on_swapped = lambda: self._from_thread(self._swapped)
         self._watching = asyncio.ensure_future(self._watch())
+        self._serving.start()
 
     def folders(self) -> list[Path]:
         """Return the workspace's folders, in the editor's order."""
@@ -110,6 +113,7 @@ class TrainingSession:
         if self._watching is not None:
             self._watching.cancel()
         self._app.training.on_status = lambda status: None
+        self._serving.stop()
         for item in self._items.values():
             item.end("The server ends; the run goes on at its next start.")
         self._items.clear()
@@ -189,6 +193,9 @@ class TrainingSession:
                 item = self._items[status.run] = ProgressItem(self._server, "train", title, cancel)
             item.report(status.line, status.fraction)
         self._publish()
+
+    def _say(self, sentence: str) -> None:
+        self._server.window_show_message(types.ShowMessageParams(types.MessageType.Info, sentence))
 
     def _cancelled(self, run: str) -> None:
         self._app.training.cancel(run)

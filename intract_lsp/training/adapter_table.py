@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from intract_lsp.errors import AdapterError
 from intract_lsp.inference.engine import AdapterKind
 from intract_lsp.state import StateDatabase
+from intract_lsp.training.hold_back import Block
 from intract_lsp.training.provenance import AdapterMeta
 
 _SERVING = (
@@ -94,6 +96,27 @@ class AdapterTable:
         )
         return tuple(self.get(str(id_)) for (id_,) in places)
 
+    def place(self, workspace: str, base: str) -> int | None:
+        """Return the number of the promotion by which an adapter serves in a folder; ``None`` where none does."""
+        sql = "SELECT MAX(id) FROM active_adapters WHERE workspace = ? AND base = ? AND ended IS NULL"
+        ((place,),) = self._rows(sql, (workspace, base))
+        return None if place is None else int(place)
+
+    def blocks(self, place: int) -> tuple[Block, ...]:
+        """Return the blocks of a promotion's trial, in their order."""
+        rows = self._rows("SELECT held, share, seen, kept FROM trial_blocks WHERE place = ? ORDER BY id", (place,))
+        return tuple(Block(bool(held), float(share), int(seen), int(kept)) for held, share, seen, kept in rows)
+
+    def add_block(self, place: int, block: Block) -> None:
+        """Record a block of a promotion's trial; of one that is gone, nothing."""
+        values = (block.held, block.share, block.seen, block.kept, place)
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO trial_blocks (place, held, share, seen, kept) "
+                "SELECT id, ?, ?, ?, ? FROM active_adapters WHERE id = ?",
+                values,
+            )
+
     def folders(self, base: str) -> tuple[str, ...]:
         """Return the folders in which an adapter of a base serves."""
         sql = "SELECT DISTINCT workspace FROM active_adapters WHERE base = ? AND ended IS NULL"
@@ -159,7 +182,7 @@ class AdapterTable:
             for id_, workspace, base, base_name, kind, status, run, created in self._rows(sql, values)
         )
 
-    def _rows(self, sql: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def _rows(self, sql: str, values: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
         try:
             with self._mutex:
                 return self._state.database.execute(sql, values).fetchall()

@@ -20,6 +20,7 @@ from intract_lsp.inference.engine import AdapterFiles, AdapterKind
 from intract_lsp.state import StateDatabase
 from intract_lsp.training.adapter_directory import complete, discard, new_id, publish, remove_leftovers
 from intract_lsp.training.adapter_table import Adapter, AdapterStatus, AdapterTable
+from intract_lsp.training.hold_back import Block
 from intract_lsp.training.provenance import AdapterMeta, Provenance, read_meta
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,27 @@ class AdapterRegistry:
         ``base`` is the model's ``models.store.weights_fingerprint``.
         """
         return next(iter(self._table.stack(workspace, base)), None)
+
+    def before(self, workspace: str, base: str) -> Adapter | None:
+        """Return the adapter that served in a folder before the one that does, or ``None`` for the base alone."""
+        below = self._table.stack(workspace, base)[1:]
+        return next((one for one in below if self._whole(one)), None)
+
+    def folders(self, base: str) -> tuple[str, ...]:
+        """Return the folders in which an adapter of a base serves."""
+        return self._table.folders(base)
+
+    def place(self, workspace: str, base: str) -> int | None:
+        """Return the number of the promotion by which an adapter serves in a folder; ``None`` where none does."""
+        return self._table.place(workspace, base)
+
+    def trial(self, place: int) -> tuple[Block, ...]:
+        """Return what was seen of a promoted adapter in service, and of what stood before it, in order."""
+        return self._table.blocks(place)
+
+    def add_block(self, place: int, block: Block) -> None:
+        """Record what was seen of either."""
+        self._table.add_block(place, block)
 
     def meta(self, id_: str) -> AdapterMeta:
         """Return what is known of how an adapter was made."""

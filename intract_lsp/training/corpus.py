@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from pathlib import PurePosixPath
 
 from intract_lsp.index.chunker import chunk_file
 from intract_lsp.index.grammars import Grammars
+from intract_lsp.index.parsed import parse_file
 from intract_lsp.index.policy import refuse_path, refuse_size, refuse_text
 from intract_lsp.index.secrets import has_secret, secret_lines
 from intract_lsp.languages import language_id
@@ -17,7 +19,8 @@ from intract_lsp.text import PositionEncoding, TextBuffer
 NOT_CODE = frozenset({"plaintext", "markdown", "restructuredtext", "json"})
 """Languages that are in the index and not in the training: prose and data."""
 
-NO_CODE = "It is prose, data or a notebook, which the index shows and training leaves out."
+NO_CODE = "It is prose or data, which the index shows and training leaves out."
+NO_CELLS = "It is a notebook without code."
 MIXED_LINE_ENDS = "Its lines end in several ways, so that they cannot be counted as git counts them."
 EMPTY = "It is empty."
 NOTHING_LEFT = "All of it stands beside something that looks like a secret."
@@ -81,6 +84,8 @@ class Admitted:
     text: str = field(repr=False)
     """All of it. Where it ``has_secrets``, for nothing but looking whether a model gives them away."""
     has_secrets: bool = False
+    is_notebook: bool = False
+    """Its lines are those of the cells, and not the file's as git counts them."""
 
 
 def admit(path: str, blob: str, content: bytes, grammars: Grammars) -> Admitted | Refused:
@@ -92,21 +97,30 @@ def admit(path: str, blob: str, content: bytes, grammars: Grammars) -> Admitted 
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
     if refusal := refuse_text(path, text):
         return Refused(path, refusal.value)
+    if is_notebook := _is_notebook(path):
+        language, text = _code_of_cells(path, text, grammars)
+        if not text.strip():
+            return Refused(path, NO_CELLS)
+    else:
+        language = language_id(path)
     text = text.replace("\r\n", "\n")
     if "\r" in text:
         return Refused(path, MIXED_LINE_ENDS)
     if not text.strip():
         return Refused(path, EMPTY)
     secrets = secret_lines(text)
-    pieces = tuple(_pieces(path, blob, text, secrets, grammars))
-    return Admitted(path, blob, pieces, text, bool(secrets)) if pieces else Refused(path, NOTHING_LEFT)
+    whole = Piece(path, blob, language, text)
+    pieces = tuple(_without_secrets(whole, secrets, grammars)) if secrets else (whole,)
+    if not pieces:
+        return Refused(path, NOTHING_LEFT)
+    return Admitted(path, blob, pieces, text, bool(secrets), is_notebook)
 
 
 def refuse_name(path: str) -> str | None:
     """Return why a file is not learnt from by its path alone."""
     if refusal := refuse_path(path):
         return refusal.value
-    return NO_CODE if language_id(path) in NOT_CODE else None
+    return NO_CODE if language_id(path) in NOT_CODE and not _is_notebook(path) else None
 
 
 def by_reason(refused: Iterable[Refused]) -> Mapping[str, tuple[str, ...]]:
@@ -117,21 +131,32 @@ def by_reason(refused: Iterable[Refused]) -> Mapping[str, tuple[str, ...]]:
     return {reason: tuple(sorted(found[reason])) for reason in sorted(found, key=lambda one: (-len(found[one]), one))}
 
 
-def _pieces(path: str, blob: str, text: str, secrets: frozenset[int], grammars: Grammars) -> Iterator[Piece]:
-    language = language_id(path)
-    if not secrets:
-        yield Piece(path, blob, language, text)
-        return
+def _is_notebook(path: str) -> bool:
+    return PurePosixPath(path.lower()).suffix == ".ipynb"
+
+
+def _code_of_cells(path: str, text: str, grammars: Grammars) -> tuple[str, str]:
+    """Return the language of a notebook's first code cell, and its cells as serving joins them.
+
+    Outputs, prose and cells of other languages are left out; commands to the notebook are comments, as in the index.
+    """
+    cells = [cell for cell in parse_file(path, text, grammars) if not cell.is_prose and cell.lines]
+    if not cells:
+        return "", ""
+    language = cells[0].language
+    return language, "\n".join("\n".join(cell.lines) + "\n" for cell in cells if cell.language == language)
+
+
+def _without_secrets(whole: Piece, secrets: frozenset[int], grammars: Grammars) -> Iterator[Piece]:
     if len(secrets) > MOST_SECRETS:
         return
-    lines = text.split("\n")
-    dropped = _dropped(path, text, lines, secrets, grammars)
+    dropped = _dropped(whole.path, whole.text, whole.lines, secrets, grammars)
     first = 0
-    for number in (*sorted(dropped), len(lines)):
-        piece = "\n".join(lines[first:number])
+    for number in (*sorted(dropped), len(whole.lines)):
+        piece = "\n".join(whole.lines[first:number])
         # What is left of a secret that was cut in two may be known again by itself.
         if len(piece.strip()) >= LEAST_PIECE and not has_secret(piece):
-            yield Piece(path, blob, language, piece, first)
+            yield Piece(whole.path, whole.blob, whole.language, piece, first)
         first = number + 1
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from intract_lsp.errors import IndexingError, TrainingError
 from intract_lsp.index.files import FilePolicy, list_files
 from intract_lsp.index.grammars import Grammars
-from intract_lsp.index.policy import LARGEST_SOURCE, Refusal, refuse_path, refuse_size
+from intract_lsp.index.policy import LARGEST_NOTEBOOK, Refusal, refuse_path, refuse_size
 from intract_lsp.index.source import is_inside, read_source
 from intract_lsp.training.corpus import Admitted, Refused, admit, refuse_name
 from intract_lsp.training.git_objects import GitFailure, GitFolder
@@ -126,16 +126,18 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
         raise GitFailure("the repository has nothing of the folder")
     policy = {path: refusal.value for path, refusal in FilePolicy(root).refused(blobs).items()}
     now = _read(git, git.head, blobs, policy, reader)
-    lines = sum(len(piece.lines) for file in now.admitted.values() for piece in file.pieces)
+    # Of a notebook git counts other lines than those of its cells: it is trained on, and nowhere measured at.
+    counted = {path: file for path, file in now.admitted.items() if not file.is_notebook}
+    lines = sum(len(piece.lines) for file in counted.values() for piece in file.pieces)
     history = git.commits()
     cut: Cut | None
     if commits is not None:
-        cut = fixed_cut(git, history, commits[0], now.admitted.__contains__) if commits[0] != commits[1] else None
+        cut = fixed_cut(git, history, commits[0], counted.__contains__) if commits[0] != commits[1] else None
         if cut is None and commits[0] != commits[1]:
             raise GitFailure("the cut is not in the history")
     else:
         least = spec.data.least_held_out * LINES_OF_A_PLACE
-        cut = find_cut(git, history, now.admitted.__contains__, lines, spec.data.held_out, least)
+        cut = find_cut(git, history, counted.__contains__, lines, spec.data.held_out, least)
     if cut is not None:
         old_blobs = git.tree(cut.commit.id)
         renamed = {change.old_path: change.path for change in cut.changes if change.old_path != change.path}
@@ -148,13 +150,19 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
                 held_out_commits=cut.held_out_commits,
                 files=_by_path(then.admitted),
                 contents=then.contents,
-                held_out=tuple(HeldOut(now.admitted[change.path].pieces, change.added) for change in cut.changes),
-                new_files=tuple(now.admitted[change.path] for change in cut.changes if change.is_new),
-                recent=recent_lines(git, history, cut.commit),
+                held_out=tuple(HeldOut(counted[change.path].pieces, change.added) for change in cut.changes),
+                new_files=tuple(counted[change.path] for change in cut.changes if change.is_new),
+                recent=_counted(recent_lines(git, history, cut.commit), then),
                 refused=tuple(then.refused),
             )
-    recent = recent_lines(git, history, history[0]) if history else {}
+    recent = _counted(recent_lines(git, history, history[0]), now) if history else {}
     return _weak(now, git.head, recent)
+
+
+def _counted(recent: Mapping[str, Mapping[int, float]], tree: _Tree) -> dict[str, Mapping[int, float]]:
+    """Leave out the lines of files that git counts otherwise than their texts."""
+    notebooks = {path for path, file in tree.admitted.items() if file.is_notebook}
+    return {path: lines for path, lines in recent.items() if path not in notebooks}
 
 
 def _policy_then(
@@ -179,7 +187,7 @@ def _read(git: GitFolder, commit: str, blobs: Mapping[str, str], policy: Mapping
     usable.sort(key=lambda path: (path.count("/"), path))
     refused += [Refused(path, TOO_MANY) for path in usable[MOST_FILES:]]
     names = {path: blobs[path] for path in usable[:MOST_FILES]}
-    contents = git.contents(names.values(), LARGEST_SOURCE)
+    contents = git.contents(names.values(), LARGEST_NOTEBOOK)
     tree = _Tree({}, {}, refused)
     for path, blob in names.items():
         content = contents.get(blob)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from traceback import format_tb
 
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from intract_lsp.errors import IntractError
 from intract_lsp.training.attempt import Attempt, tidy
 from intract_lsp.training.events import Finished
+from intract_lsp.training.known_runs import KnownRuns
 from intract_lsp.training.leftovers import LEFT, mark_left, resumable
 from intract_lsp.training.progress import RunStatus, follow
 from intract_lsp.training.runs import Runs, RunState
@@ -114,12 +115,10 @@ class Supervisor:
         self._made_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intract-training", daemon=True)
+        self._known = KnownRuns()
         self._guard = threading.Lock()
-        """Of the four below; the thread alone changes what is in them once it has begun."""
+        """Of what follows."""
         self._begun = False
-        self._specs: dict[str, RunSpec] = {}
-        self._statuses: dict[str, RunStatus] = {}
-        self._ends: dict[str, Future[RunStatus]] = {}
         self.on_status: Callable[[RunStatus], None] = lambda status: None
         """Called on this object's thread with each change of a run."""
         self.may_pause: Callable[[], bool] = lambda: True
@@ -127,7 +126,7 @@ class Supervisor:
 
     def start(self, spec: RunSpec) -> str:
         """Queue a run and return its id."""
-        self._know(spec)
+        self._known.add(spec)
         self._put(_Start(spec))
         return spec.id
 
@@ -162,26 +161,19 @@ class Supervisor:
 
     def status(self, run: str | None = None) -> RunStatus | None:
         """Return how a run of this program stands; without an id, the one that is at work, or the newest."""
-        statuses = self.statuses()
-        if run is not None:
-            return next((status for status in statuses if status.run == run), None)
-        at_work = [status for status in statuses if not status.state.is_over]
-        return at_work[0] if at_work else statuses[-1] if statuses else None
+        return self._known.status(run)
 
     def spec_of(self, run: str) -> RunSpec | None:
         """Return what a run of this program was asked to do."""
-        with self._guard:
-            return self._specs.get(run)
+        return self._known.spec(run)
 
     def statuses(self) -> tuple[RunStatus, ...]:
         """Return how the runs of this program stand, oldest first."""
-        with self._guard:
-            return tuple(self._statuses.values())
+        return self._known.all()
 
     def end_of(self, run: str) -> Future[RunStatus]:
         """Return a future that gets the last status of a run that was begun here; cancelled when the thread ends."""
-        with self._guard:
-            return self._ends[run]
+        return self._known.end(run)
 
     def stop(self, timeout: float = 2.0) -> bool:
         """End the thread; a run that is at work writes a checkpoint and goes on at another start."""
@@ -193,12 +185,6 @@ class Supervisor:
         self._inbox.put(_Wake())
         self._thread.join(timeout)
         return not self._thread.is_alive()
-
-    def _know(self, spec: RunSpec) -> None:
-        with self._guard:
-            self._statuses[spec.id] = RunStatus(spec.id, spec.workspace, RunState.QUEUED, "Waiting to begin.")
-            self._ends[spec.id] = Future()
-            self._specs[spec.id] = spec
 
     def _put(self, message: _Message) -> None:
         with self._guard:
@@ -228,8 +214,7 @@ class Supervisor:
                 self._runs.update(spec.id, RunState.STOPPED, LEFT)
         if self._table is not None:
             self._table.close()
-        for end in self._ends.values():
-            end.cancel()
+        self._known.give_up()
         self._lock.release(force=True)
 
     @property
@@ -302,7 +287,7 @@ class Supervisor:
         mark_left(self._runs, [spec.id for spec in self._waiting], self._timing.cancel)
         found = resumable(self._runs, workspaces)
         for spec in found:
-            self._know(spec)
+            self._known.add(spec)
             self._runs.update(spec.id, RunState.QUEUED, pid=os.getpid())
             self._waiting.append(spec)
         self._look_at = 0.0
@@ -351,12 +336,12 @@ class Supervisor:
         event = attempt.read(text)
         if event is None:
             return
-        before = self._known(attempt.spec)
+        before = self._known.now(attempt.spec.id)
         after = follow(before, event)
         if after.state is not before.state:
             self._runs.update(attempt.spec.id, after.state)
-        if after != before:
-            self._replace(after)
+        if self._known.put(after):
+            self.on_status(after)
         if isinstance(event, Finished):
             # What it still has to do is end; one that does not is helped.
             attempt.kill_at = time.monotonic() + self._timing.cancel
@@ -415,15 +400,13 @@ class Supervisor:
             self._lock.release()
         self._look_at = 0.0
         self._tell(spec, state=state, message=message, paused=False, fraction=None, seconds_left=None)
-        last = self._known(spec)
+        last = self._known.now(spec.id)
         try:
             self._runs.update(spec.id, state, message, result=last.values())
         except IntractError as error:
             log.error("run %s could not be recorded: %s", spec.id, error)
         log.info("run %s %s", spec.id, state.value)
-        end = self._ends[spec.id]
-        if end.set_running_or_notify_cancel():
-            end.set_result(last)
+        self._known.conclude(spec.id)
 
     def _break(self, error: Exception, asked: RunSpec | None) -> None:
         """Something of ours failed: the run that it was about, ``asked`` for just now or at work, cannot go on."""
@@ -439,16 +422,7 @@ class Supervisor:
             sentence = str(error) if isinstance(error, IntractError) else f"The run failed ({type(error).__name__})."
             self._settle(spec, RunState.FAILED, sentence)
 
-    def _known(self, spec: RunSpec) -> RunStatus:
-        return self._statuses[spec.id]
-
     def _tell(self, spec: RunSpec, **changes: object) -> None:
-        before = self._known(spec)
-        after = replace(before, **changes)  # type: ignore[arg-type]
-        if after != before:
-            self._replace(after)
-
-    def _replace(self, status: RunStatus) -> None:
-        with self._guard:
-            self._statuses[status.run] = status
-        self.on_status(status)
+        news = self._known.change(spec.id, **changes)
+        if news is not None:
+            self.on_status(news)

@@ -6,6 +6,7 @@ The record comes first and is taken back where the model cannot follow, so that 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import AdapterError, IntractError, ModelError
 from intract_lsp.inference.engine import AdapterFiles, EngineState, LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.worker import InferenceWorker
+from intract_lsp.training.trial import Served, drawn, record, recorded
 
 if TYPE_CHECKING:
     from intract_lsp.training.adapter_table import Adapter
@@ -75,13 +77,19 @@ class AdapterSwitch:
         self._registry: AdapterRegistry | None = None
         self._thread = ThreadPoolExecutor(1, "intract-adapters")
         self.workspace: Path | None = None
-        """The folder whose adapter serves."""
+        """The folder whose adapter serves; ``move`` changes it."""
         self.chosen = ""
         """Id of the adapter to load whatever is recorded; empty = the one recorded for the folder."""
         self.model_name: Callable[[], str] = lambda: "auto"
         """The name of the model that the settings ask for."""
         self.on_swapped: Callable[[], None] = lambda: None
         """Called on this object's thread when another adapter serves, or none."""
+        self.share_held_back: Callable[[], float] = lambda: 0.0
+        """With which chance ``draw`` has what stood before an adapter answer in its place; 0 = it never does."""
+        self.chance: Callable[[], float] = random.random
+        """Returns a number in 0..1."""
+        self.served = Served()
+        """What was last asked of the model in memory; its card says whether that serves."""
 
     def load(self, order: LoadOrder) -> Future[ModelCard]:
         """Load a model with the adapter that is recorded for the folder, if any; see ``InferenceWorker.load``."""
@@ -137,6 +145,26 @@ class AdapterSwitch:
         """Take the adapters that were trained on a file or folder out of service and delete them; return a sentence."""
         return self._thread.submit(self._forget, path, workspace)
 
+    @property
+    def any_kept(self) -> bool:
+        """Whether there may be any adapter on this machine; takes no time."""
+        return self._directory.is_dir()
+
+    def move(self, folder: Path) -> Future[None]:
+        """Serve with the adapter of another folder from now on."""
+        return self._thread.submit(self._move, folder)
+
+    def draw(self) -> Future[None]:
+        """Let chance say whether the adapter answers for the next while or is held back, if it is on trial.
+
+        On a GPU, where a swap loads all weights, nothing is held back.
+        """
+        return self._thread.submit(self._draw)
+
+    def record(self, served: Served, seen: int, kept: int) -> Future[str]:
+        """Record what was seen of a version; return a sentence where the adapter was therefore taken back, or none."""
+        return self._thread.submit(self._record, served, seen, kept)
+
     def recover(self) -> None:
         """Put in order what killed programs left behind, if there is anything."""
         if self._directory.is_dir():
@@ -179,8 +207,8 @@ class AdapterSwitch:
         files = self._find_model(model)
         if files is None or self.workspace is None:
             return None
-        active = self._adapters.active(_key(self.workspace), _fingerprint(files))
-        return None if active is None else self._adapters.files(active.id)
+        self.served = recorded(self._adapters, self.workspace, _key(self.workspace), _fingerprint(files))
+        return self._adapters.files(self.served.adapter) if self.served.adapter else None
 
     def _entries(self, workspace: Path | None) -> list[Entry]:
         found = self._adapters.list(None if workspace is None else _key(workspace))
@@ -267,13 +295,41 @@ class AdapterSwitch:
         """Roll back wherever one of these serves, until none does."""
         for id_ in doomed:
             adapter = self._adapters.get(id_)
-            for place in {adapter.workspace, *([] if self.workspace is None else [_key(self.workspace)])}:
+            for place in self._adapters.folders(adapter.base):
                 changed = False
                 while (active := self._adapters.active(place, adapter.base)) is not None and active.id in doomed:
                     self._adapters.rollback(place, adapter.base)
                     changed = True
                 if changed:
                     self._follow(place, adapter.base)
+
+    def _move(self, folder: Path) -> None:
+        self.workspace = folder
+        files = self._find_model(self.model_name())
+        if files is not None:
+            self._follow(_key(folder), _fingerprint(files))
+
+    def _draw(self) -> None:
+        card, files = self._worker.card, self._find_model(self.model_name())
+        if self.workspace is None or files is None or card is None or card.device in ("cuda", "mps"):
+            return
+        folder, base = _key(self.workspace), _fingerprint(files)
+        wanted = drawn(self._adapters, self.workspace, folder, base, self.share_held_back(), self.chance)
+        try:
+            self._serve(files, wanted)
+        except IntractError as error:
+            # What goes on is no block of the trial: chance had no say.
+            self.served = replace(self.served, place=None)
+            log.warning("what answers stays as it is: %s", error)
+
+    def _record(self, served: Served, seen: int, kept: int) -> str:
+        found = record(self._adapters, served, seen, kept)
+        if found is None:
+            return ""
+        now = self._adapters.rollback(served.workspace, served.base)
+        self._follow(served.workspace, served.base)
+        serves = "the model alone" if now is None else now.id
+        return f"The adapter {served.promoted} was taken back: {found.sentence}. Now {serves} serves."
 
     def _follow(self, workspace: str, base: str) -> bool:
         """Have the model in memory serve with what is recorded, if it is that model and that folder; whether it is."""
@@ -284,16 +340,24 @@ class AdapterSwitch:
         files = self._find_model(self.model_name())
         if files is None or _fingerprint(files) != base:
             return False
-        active = self._adapters.active(workspace, base)
-        adapter = None if active is None else self._adapters.files(active.id)
+        self._serve(files, recorded(self._adapters, self.workspace, workspace, base))
+        return True
+
+    def _serve(self, files: ModelFiles, wanted: Served) -> None:
+        """Have the model in memory serve with an adapter or none."""
+        card = self._worker.card
+        if card is not None and card.adapter == wanted.adapter:
+            self.served = wanted
+            return
+        adapter = self._adapters.files(wanted.adapter) if wanted.adapter else None
         if adapter is not None and card is not None and card.precision == "int8":
             # Imported where it is needed: it brings numbers and files that most starts do without.
             from intract_lsp.inference.adapted_child import int8_copy_in_child
 
             int8_copy_in_child(files, adapter, lambda sentence, fraction: None, CancelToken())
         self._worker.swap(adapter).result()
+        self.served = wanted
         self.on_swapped()
-        return True
 
     def _drop_copies(self, model: str, base: str) -> None:
         """Remove the int8 copies with adapters that are not likely to serve soon."""

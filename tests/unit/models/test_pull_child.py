@@ -30,7 +30,7 @@ def test_a_conversion_in_a_child(paths: Paths, tmp_path: Path, monkeypatch: pyte
     model = get("./m.gguf", paths, lambda *report: reports.append(report))
     assert store.locate(str(file), paths) == model
     assert reports[-1] == ("Converted m.gguf", 1.0)
-    monkeypatch.setattr(pull_child, "run_lines", None)
+    monkeypatch.setattr(pull_child, "run_events", None)
     assert get("./m.gguf", paths) == model
 
 
@@ -63,7 +63,7 @@ def test_a_child_that_dies_is_reported(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = write_gguf(tmp_path / "m.gguf")
-    monkeypatch.setattr(pull_child.sys, "executable", "/bin/false")
+    monkeypatch.setattr(process.sys, "executable", "/bin/false")
     with pytest.raises(ModelError, match="ended unexpectedly"):
         get(str(file), paths)
     assert "status 1" in caplog.text
@@ -87,3 +87,20 @@ def test_a_silent_program_is_ended_on_a_cancel(tmp_path: Path) -> None:
             directory=tmp_path,
             stderr=errors,
         )
+
+
+def test_of_a_child_of_ours_the_last_event_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "says.py").write_text(
+        "import json, sys\n"
+        'print(\'{"progress": ["Half", 0.5]}\')\n'
+        "print('a library talks')\nprint('[1]')\n"
+        "print(json.dumps({'done': json.loads(sys.argv[1])}))\n"
+    )
+    reports: list[tuple[str, float | None]] = []
+    ended = process.run_events("says", {"a": 1}, lambda *one: reports.append(one), CancelToken(), directory=tmp_path)
+    assert (ended.done, ended.error, ended.status) == ({"a": 1}, "", 0)
+    assert reports == [("Half", 0.5)]
+    assert caplog.text.count("is no event") == 2
+    assert "talks" not in caplog.text

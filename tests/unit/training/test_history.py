@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,23 @@ def test_patches_are_read_by_their_counts(hunks: list[tuple[int, int]], noise: b
             expected.append(Added(at - 1, at - 1 + added, removed == 0))
         at += added + 3
     assert list(git_objects._hunks(b"\n".join(patch))) == [expected]
+
+
+def test_a_notebook_is_trained_on_and_not_measured_at(tmp_path: Path) -> None:
+    def book(functions: int) -> str:
+        cells = [{"cell_type": "code", "source": [f"{line}\n" for line in module("book", functions).split("\n")]}]
+        return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}, indent=1)
+
+    texts = {f"src/{name}.py": module(name, 12) for name in ("one", "two", "three")}
+    commit(tmp_path, {**texts, "book.ipynb": book(3)})
+    for number in range(1, 12):
+        path = list(texts)[number % 3]
+        texts[path] += module(f"new{number}", 2, first=number * 3).split("import os\n")[1]
+        commit(tmp_path, {path: texts[path], "book.ipynb": book(3 + number)}, day=number * 10)
+    tree = cut_tree(spec(tmp_path, held_out=20, least_held_out=5))
+    assert not tree.weak
+    (notebook,) = (file for file in tree.files if file.path == "book.ipynb")
+    assert "def book_2(" in notebook.pieces[0].text
+    held_out = {piece.path for file in tree.held_out for piece in file.pieces}
+    assert held_out
+    assert "book.ipynb" not in held_out | set(tree.recent)
