@@ -111,7 +111,7 @@ def test_from_the_command_to_the_rollback(client: RawClient, root: Path) -> None
 
     shown = client.notified("window/showMessage", lambda note: note["message"].startswith("Fine-tuning on"))
     values = [note["params"]["value"] for note in client.notifications if note["method"] == "$/progress"]
-    steps = [value for value in values if "loss" in value.get("message", "")]
+    steps = [value for value in values if value["kind"] == "report" and "loss" in value["message"]]
     assert steps and 0 < steps[-1]["percentage"] < 100
     report = client.run("intract.fineTune.report", {"run": run})
     assert report["message"] in shown["message"]
