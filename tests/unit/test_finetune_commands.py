@@ -207,6 +207,8 @@ def test_ctrl_c_cancels(project: Path, model: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that started the tests in the background has them, and what they start, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as program:
         until(lambda: (project / "starts").exists())
         # As a terminal does: to all processes of the group.
