@@ -36,13 +36,19 @@ function commands() {
     }));
 }
 
+/** Return when the palette offers a command, or nothing where it always does. */
+function offered({ id, server, training, explains }) {
+    if (training) return `intract.hasTraining && isWorkspaceTrusted${id === 'intract.cancelFineTune' ? ' && intract.training' : ''}`;
+    return server && !explains ? 'intract.running' : undefined;
+}
+
 function menus() {
-    const training = COMMANDS.filter((entry) => entry.training);
-    const item = (id, group) => ({ command: id, when: 'view == intract.adapters', group });
+    const item = (id, group, when = '') => ({ command: id, when: `view == intract.adapters${when}`, group });
     const adapter = (id, group) => ({ command: id, when: 'view == intract.adapters && viewItem =~ /^adapter/', group });
     return {
-        commandPalette: training.map(({ id }) => ({ command: id, when: 'intract.hasTraining && isWorkspaceTrusted' })),
-        'view/title': [item('intract.startFineTune', 'navigation@1'), item('intract.cancelFineTune', 'navigation@2'),
+        commandPalette: COMMANDS.flatMap((entry) => (offered(entry) ? [{ command: entry.id, when: offered(entry) }] : [])),
+        'view/title': [item('intract.startFineTune', 'navigation@1', ' && !intract.training'),
+            item('intract.cancelFineTune', 'navigation@1', ' && intract.training'),
             item('intract.refreshAdapters', 'navigation@3'), item('intract.rollBackAdapter', 'more@1'),
             item('intract.forgetFile', 'more@2')],
         'view/item/context': [adapter('intract.promoteAdapter', 'inline@1'), adapter('intract.exportAdapter', 'more@1'),

@@ -1,9 +1,11 @@
 /** The language client: one server process, with what we add to the protocol's usual traffic. */
+import readline from 'node:readline';
 import * as vscode from 'vscode';
 import {
     CloseAction, ErrorAction, LanguageClient, RevealOutputChannelOn, type LanguageClientOptions,
 } from 'vscode-languageclient/node';
 import { isServed, SELECTOR } from './documents.ts';
+import { logLine } from './server/logLine.ts';
 import type { StatusValues } from './status/values.ts';
 
 export interface ClientHooks {
@@ -14,7 +16,11 @@ export interface ClientHooks {
     /** The number of unanswered requests for a suggestion changed. */
     readonly asking: (change: 1 | -1) => void;
     readonly status: (status: StatusValues) => void;
+    /** From now on VS Code asks the server for suggestions; what was typed before is not asked about. */
+    readonly offers: () => void;
 }
+
+const INLINE_COMPLETION = 'textDocument/inlineCompletion';
 
 export interface Program {
     readonly command: string;
@@ -36,6 +42,14 @@ export function createClient(program: Program, log: vscode.LogOutputChannel, hoo
         documentSelector: SELECTOR,
         outputChannel: log,
         revealOutputChannelOn: RevealOutputChannelOn.Never,
+        // The client would log all that comes from there as errors.
+        stdioOptions: {
+            stdout: (stream) => readline.createInterface(stream).on('line', (line) => log.info(line)),
+            stderr: (stream) => readline.createInterface(stream).on('line', (line) => {
+                const { level, text } = logLine(line);
+                log[level](text);
+            }),
+        },
         initializationOptions: hooks.settings,
         initializationFailedHandler: () => false,
         errorHandler: {
@@ -49,6 +63,12 @@ export function createClient(program: Program, log: vscode.LogOutputChannel, hoo
             },
         },
         middleware: {
+            handleRegisterCapability: async (params, next) => {
+                await next(params, new vscode.CancellationTokenSource().token);
+                if (params.registrations.some(({ method }) => method === INLINE_COMPLETION)) {
+                    hooks.offers();
+                }
+            },
             provideInlineCompletionItems: async (document, position, context, token, next) => {
                 // The server asks for all documents; what it was never sent needs no round trip.
                 if (!isServed(document.uri.scheme)) {

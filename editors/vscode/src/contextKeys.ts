@@ -1,6 +1,7 @@
 /** What menus, views and the walkthrough depend on, as VS Code's context keys. */
 import * as vscode from 'vscode';
 import type { Session } from './session.ts';
+import { isTraining } from './status/values.ts';
 
 export class ContextKeys implements vscode.Disposable {
     readonly #session: Session;
@@ -22,6 +23,7 @@ export class ContextKeys implements vscode.Disposable {
         this.#set('intract.running', state.kind === 'running');
         this.#set('intract.ready', engine === 'ready' || engine === 'busy');
         this.#set('intract.hasTraining', announced.includes('intract.fineTune'));
+        this.#set('intract.training', isTraining(status));
     }
 
     #set(key: string, value: boolean): void {

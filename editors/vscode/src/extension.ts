@@ -3,6 +3,7 @@ import * as vscode from 'vscode';
 import { registerCommands } from './commands/register.ts';
 import { ContextKeys } from './contextKeys.ts';
 import { CursorReports } from './cursor.ts';
+import { LateSuggestions } from './late.ts';
 import { Panels } from './panels/panel.ts';
 import { installServer } from './server/offer.ts';
 import { Session, type Complain } from './session.ts';
@@ -31,6 +32,7 @@ export function activate(context: vscode.ExtensionContext): void {
         { dispose: () => ending.abort() },
         log, bar, panels, adapters, session,
         new CursorReports(session),
+        new LateSuggestions(session),
         ...listeners(session),
     );
     stopSession = () => session.stop();

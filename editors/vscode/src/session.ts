@@ -24,6 +24,8 @@ export class Session implements vscode.Disposable {
     status: StatusValues | undefined;
     /** Requests for a suggestion without an answer yet. */
     asking = 0;
+    /** Whether the server is asked for suggestions as the user types. */
+    offers = false;
     /** The server's commands. */
     announced: readonly string[] = [];
     /** The program that runs, for the status page. */
@@ -101,11 +103,12 @@ export class Session implements vscode.Disposable {
     }
 
     async #restart(): Promise<void> {
+        // Shown at once: the old server may take a moment to end.
+        this.#set({ kind: 'starting' });
         await this.#end();
         if (this.#over) {
             return;
         }
-        this.#set({ kind: 'starting' });
         const found = this.#find();
         if (found === undefined) {
             return;
@@ -122,10 +125,8 @@ export class Session implements vscode.Disposable {
                 this.asking += change;
                 this.#changed.fire();
             },
-            status: (status) => {
-                this.status = status;
-                this.#changed.fire();
-            },
+            status: (status) => this.#heard(client, () => (this.status = status)),
+            offers: () => this.#heard(client, () => (this.offers = true)),
         });
         this.#client = client;
         try {
@@ -137,6 +138,14 @@ export class Session implements vscode.Disposable {
         }
         if (this.#client === client) {
             this.#started(client);
+        }
+    }
+
+    /** Note what a server says, unless it is one that has just been left. */
+    #heard(client: LanguageClient, note: () => void): void {
+        if (this.#client === client) {
+            note();
+            this.#changed.fire();
         }
     }
 
@@ -163,6 +172,7 @@ export class Session implements vscode.Disposable {
 
     #started(client: LanguageClient): void {
         this.announced = client.initializeResult?.capabilities.executeCommandProvider?.commands ?? [];
+        this.offers ||= Boolean(client.initializeResult?.capabilities.inlineCompletionProvider);
         this.#set({ kind: 'running' });
         const version = client.initializeResult?.serverInfo?.version;
         if (isTooOld(version)) {
@@ -203,6 +213,7 @@ export class Session implements vscode.Disposable {
     #forget(): void {
         this.status = undefined;
         this.announced = [];
+        this.offers = false;
         this.program = '';
     }
 

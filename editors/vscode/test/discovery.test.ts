@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findServer, NoSuchServer, type Surroundings } from '../src/server/discovery.ts';
+import { confinement, findServer, NoSuchServer, type Surroundings } from '../src/server/discovery.ts';
 import { isTooOld } from '../src/server/version.ts';
 
 const EVERYTHING = ['/w/.venv/bin/intract-lsp', '/w/venv/bin/intract-lsp', '/bin1/intract-lsp', '/h/.local/bin/intract-lsp', '/own/bin/intract-lsp'];
@@ -40,6 +40,11 @@ test('nothing of an untrusted workspace is run', () => {
     assert.equal(findServer(surroundings(programs, { trusted: false })), undefined);
     assert.throws(() => findServer(surroundings(programs, { trusted: false, setting: 'intract-lsp' })), NoSuchServer);
     assert.equal(findServer(surroundings(['intract-lsp', './intract-lsp'], { environment: { PATH: ':.:' } })), undefined);
+});
+
+test('an untrusted workspace is not learnt from, whatever its own settings say', () => {
+    assert.deepEqual(confinement(false), ['--set', 'training.enabled=false']);
+    assert.deepEqual(confinement(true), []);
 });
 
 test('versions', () => {

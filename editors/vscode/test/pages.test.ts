@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { confined, CONTENT_POLICY, escape } from '../src/panels/html.ts';
-import { indexPage, statusPage } from '../src/panels/statusPage.ts';
-import { PANEL_COMMANDS, whyPage } from '../src/panels/why.ts';
+import { indexPage, PAGE_COMMANDS, statusPage } from '../src/panels/statusPage.ts';
+import { NO_SERVER, PANEL_COMMANDS, whyPage } from '../src/panels/why.ts';
 import { COMMANDS } from '../src/commands/table.ts';
 
 const EVIL = '<script>alert("x")</script>';
@@ -22,9 +22,15 @@ test('nothing from outside is HTML in any page', () => {
 
 test('a reason comes with its way out, by commands that there are', () => {
     assert.match(whyPage({ message: 'm', reason: 'disabled' }), /command:intract\.toggleSuggestions/);
+    assert.match(whyPage({ message: 'm', reason: NO_SERVER }), /command:intract\.openMenu/);
     assert.doesNotMatch(whyPage({ message: 'm', reason: 'mid-word' }), /intract\.toggleSuggestions/);
     const ids = new Set(COMMANDS.map(({ id }) => id));
-    assert.deepEqual(PANEL_COMMANDS.filter((command) => !ids.has(command)), []);
+    assert.deepEqual([...PANEL_COMMANDS, ...PAGE_COMMANDS].filter((command) => !ids.has(command)), []);
+});
+
+test('an index of nothing says why', () => {
+    assert.match(indexPage({ folders: [] }, 0), /No folder is indexed/);
+    assert.doesNotMatch(indexPage({ folders: [{ root: '/w' }] }, 0), /No folder is indexed/);
 });
 
 test('a report made elsewhere gets our policy before anything of its own', () => {

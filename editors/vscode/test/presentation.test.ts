@@ -8,7 +8,7 @@ import { COMMANDS } from '../src/commands/table.ts';
 const READY: StatusValues = { engine: { state: 'ready', model: 'qwen' }, enabled: true, disabledLanguages: [] };
 
 function view(status?: StatusValues, changes: Partial<View> = {}): View {
-    return { session: { kind: 'running' }, status, asking: 0, ...changes };
+    return { session: { kind: 'running' }, status, asking: 0, offers: true, ...changes };
 }
 
 test('every state is told apart', () => {
@@ -16,6 +16,7 @@ test('every state is told apart', () => {
     const cases: [Kind, View, RegExp][] = [
         ['loading', view(undefined), /Intract$/],
         ['loading', view({ engine: { state: 'loading', fraction: 0.5 } }), / 50%$/],
+        ['loading', view(READY, { offers: false }), /Intract$/],
         ['ready', view(READY), /^\$\(sparkle\) Intract$/],
         ['thinking', view(READY, { asking: 1 }), /spin/],
         ['indexing', view({ ...READY, index: { state: 'indexing', queue: 3 } }), /indexing$/],
@@ -50,7 +51,7 @@ test('the process comes before what it said last', () => {
 
 test('the menu offers only commands that there are, and training only where it is allowed', () => {
     const ids = new Set(COMMANDS.map(({ id }) => id));
-    const base: MenuState = { kind: 'ready', language: 'go', languageOff: false, paused: false, canTrain: true, training: false };
+    const base: MenuState = { kind: 'ready', language: 'go', languageOff: false, paused: false, workspace: 'on', canTrain: true, training: false };
     const kinds: Kind[] = ['loading', 'ready', 'thinking', 'indexing', 'training', 'paused', 'language-off', 'error', 'missing', 'stopped'];
     for (const kind of kinds) {
         const entries = menuEntries({ ...base, kind });
@@ -60,6 +61,10 @@ test('the menu offers only commands that there are, and training only where it i
     }
     assert.equal(menuEntries({ ...base, kind: 'missing' })[0]?.command, 'intract.installServer');
     assert.ok(!menuEntries({ ...base, canTrain: false }).some(({ label }) => /tun/.test(label)));
+    const labels = (changes: Partial<MenuState>): string => menuEntries({ ...base, ...changes }).map(({ label }) => label).join();
+    assert.match(labels({}), /Switch off for this workspace/);
+    assert.match(labels({ workspace: 'off' }), /Switch on for this workspace/);
+    assert.doesNotMatch(labels({ workspace: 'none' }), /this workspace/);
     assert.ok(menuEntries({ ...base, training: true }).some(({ command }) => command === 'intract.cancelFineTune'));
 });
 

@@ -1,6 +1,6 @@
 /** Commands about suggestions: on and off, why there is none, and VS Code's own for accepting. */
 import * as vscode from 'vscode';
-import { whyPage, PANEL_COMMANDS, type WhyAnswer } from '../panels/why.ts';
+import { NO_SERVER, PANEL_COMMANDS, whyPage, type WhyAnswer } from '../panels/why.ts';
 import { activeLanguage } from '../status/bar.ts';
 import type { Handlers, Parts } from './parts.ts';
 import { without } from './values.ts';
@@ -14,13 +14,12 @@ const EDITOR_COMMANDS: Readonly<Record<string, string>> = {
     'intract.previousSuggestion': 'editor.action.inlineSuggest.showPrevious',
 };
 
-export function completionCommands({ session, panels }: Parts): Handlers {
+export function completionCommands({ session, bar, panels }: Parts): Handlers {
     const editor = Object.entries(EDITOR_COMMANDS).map(([id, command]) => [id, () => void vscode.commands.executeCommand(command)]);
     return {
         ...Object.fromEntries(editor),
         'intract.whyNoSuggestion': async () => {
-            const uri = vscode.window.activeTextEditor?.document.uri.toString();
-            const answer = await session.execute<WhyAnswer>('intract.why', uri === undefined ? {} : { uri });
+            const answer = foundHere(bar, session) ?? (await session.execute<WhyAnswer>('intract.why', activeUri()));
             panels.show('why', 'Why No Suggestion?', whyPage(answer), PANEL_COMMANDS);
         },
         'intract.toggleSuggestions': async () => {
@@ -49,6 +48,22 @@ export function completionCommands({ session, panels }: Parts): Handlers {
             vscode.window.setStatusBarMessage(`Suggestions are ${enabled ? 'off' : 'on'} in this workspace.`, 4000);
         },
     };
+}
+
+/** Return the reason where it is not the server's to tell. */
+function foundHere(bar: Parts['bar'], session: Parts['session']): WhyAnswer | undefined {
+    if (session.state.kind !== 'running') {
+        return { message: bar.presentation.sentence, reason: NO_SERVER };
+    }
+    if (vscode.workspace.getConfiguration('editor').get('inlineSuggest.enabled') === false) {
+        return { message: "VS Code's setting editor.inlineSuggest.enabled is off: no extension can suggest anything." };
+    }
+    return undefined;
+}
+
+function activeUri(): Record<string, string> {
+    const uri = vscode.window.activeTextEditor?.document.uri.toString();
+    return uri === undefined ? {} : { uri };
 }
 
 function configuration(): vscode.WorkspaceConfiguration {

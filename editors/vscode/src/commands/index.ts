@@ -1,6 +1,6 @@
 /** Commands about the index. */
 import * as vscode from 'vscode';
-import { indexPage, type IndexAnswer } from '../panels/statusPage.ts';
+import { indexPage, PAGE_COMMANDS, type IndexAnswer } from '../panels/statusPage.ts';
 import type { Handlers, Parts } from './parts.ts';
 
 interface Result {
@@ -19,7 +19,7 @@ export function indexCommands({ session, panels }: Parts): Handlers {
         },
         'intract.showIndex': async () => {
             const answer = await session.execute<IndexAnswer>('intract.indexStatus');
-            panels.show('index', 'Intract: Index', indexPage(answer, Date.now()));
+            panels.show('index', 'Intract: Index', indexPage(answer, Date.now()), PAGE_COMMANDS);
         },
         'intract.searchIndex': async () => {
             const query = await vscode.window.showInputBox({

@@ -1,6 +1,6 @@
 /** Commands about the model, the status, the server itself and its log. */
 import * as vscode from 'vscode';
-import { statusPage } from '../panels/statusPage.ts';
+import { PAGE_COMMANDS, statusPage } from '../panels/statusPage.ts';
 import { menuEntries } from '../status/menu.ts';
 import { isTraining, type StatusValues } from '../status/values.ts';
 import { activeLanguage } from '../status/bar.ts';
@@ -13,7 +13,7 @@ export function modelCommands(parts: Parts): Handlers {
         'intract.openMenu': () => openMenu(parts),
         'intract.showStatus': async () => {
             const status = await session.execute<StatusValues>('intract.status');
-            panels.show('status', 'Intract: Status', statusPage(status, session.program, Date.now()));
+            panels.show('status', 'Intract: Status', statusPage(status, session.program, Date.now()), PAGE_COMMANDS);
         },
         'intract.chooseModel': () => chooseModel(parts),
         'intract.clearCaches': async () => {
@@ -36,6 +36,8 @@ async function openMenu({ session, bar }: Parts): Promise<void> {
         language,
         languageOff: language !== undefined && session.status?.disabledLanguages?.includes(language) === true,
         paused: session.status?.enabled === false,
+        workspace: vscode.workspace.workspaceFolders === undefined ? 'none'
+            : vscode.workspace.getConfiguration('intract').get('completion.enabled') === false ? 'off' : 'on',
         canTrain: vscode.workspace.isTrusted && session.announced.includes('intract.fineTune'),
         training: isTraining(session.status),
     });

@@ -17,6 +17,8 @@ export interface CommandEntry {
     readonly training?: boolean;
     /** Needs an adapter chosen in the view; without one the user is asked. */
     readonly ofAdapter?: boolean;
+    /** Has something to say also while no server runs; others that lead to one are not offered then. */
+    readonly explains?: boolean;
 }
 
 /** Runs by itself when a suggestion is accepted; nothing that a user calls. */
@@ -24,8 +26,8 @@ export const ACCEPTED_COMMAND = 'intract.accepted';
 
 export const COMMANDS: readonly CommandEntry[] = [
     { id: 'intract.openMenu', title: 'Open Menu' },
-    { id: 'intract.showStatus', title: 'Show Status', server: 'intract.status' },
-    { id: 'intract.whyNoSuggestion', title: 'Why No Suggestion?', server: 'intract.why' },
+    { id: 'intract.showStatus', title: 'Show Status', server: 'intract.status', explains: true },
+    { id: 'intract.whyNoSuggestion', title: 'Why No Suggestion?', server: 'intract.why', explains: true },
     { id: 'intract.toggleSuggestions', title: 'Toggle Suggestions', server: 'intract.toggle' },
     { id: 'intract.toggleLanguage', title: 'Toggle Suggestions for This Language' },
     { id: 'intract.toggleWorkspace', title: 'Toggle Suggestions for This Workspace' },

@@ -1,13 +1,14 @@
 /** The pages of "Show Status" and "Show Index". */
 import { age } from '../status/presentation.ts';
 import { adapterOf, type StatusValues } from '../status/values.ts';
-import { escape, facts, page } from './html.ts';
+import { commandLink, escape, facts, page } from './html.ts';
 
 /** Return the status as a page; `server` is the program that runs. */
 export function statusPage(status: StatusValues, server: string, nowMs: number): string {
     const engine = status.engine ?? {};
     const timings = Object.entries(status.lastTimings ?? {}).map(([stage, value]) => [stage, value] as const);
     return page('Intract: status', [
+        `<p>${commandLink('intract.showStatus', 'Refresh')}</p>`,
         facts([
             ['Server', server], ['State', engine.state], ['Model', engine.model], ['Adapter', adapterOf(status) || 'none'],
             ['Device', engine.device], ['Number format', engine.precision], ['Message', engine.message],
@@ -24,6 +25,11 @@ export function statusPage(status: StatusValues, server: string, nowMs: number):
         timings.length ? `<h2>Last request (milliseconds, tokens)</h2>${facts(timings)}` : '',
     ].join('\n'));
 }
+
+/** Commands that the links of the two pages may run. */
+export const PAGE_COMMANDS: readonly string[] = ['intract.showStatus', 'intract.showIndex'];
+
+const NOTHING_INDEXED = 'No folder is indexed: none is open, the index is switched off (intract.index.enabled), or it is about to begin.';
 
 export interface IndexAnswer {
     readonly message?: string;
@@ -48,5 +54,6 @@ export function indexPage(answer: IndexAnswer, nowMs: number): string {
         ['On disk', folder.diskBytes === undefined ? '' : `${(folder.diskBytes / 2 ** 20).toFixed(1)} MiB`],
         ['Message', folder.message],
     ])}`);
-    return page('Intract: index', `<p class="lead">${escape(answer.message ?? '')}</p>${folders.join('')}`);
+    const lead = answer.message || (folders.length ? '' : NOTHING_INDEXED);
+    return page('Intract: index', `<p class="lead">${escape(lead)}</p><p>${commandLink('intract.showIndex', 'Refresh')}</p>${folders.join('')}`);
 }

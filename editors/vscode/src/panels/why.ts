@@ -15,8 +15,12 @@ export interface WhyAnswer {
     readonly context?: readonly { readonly path?: string; readonly text?: string }[];
 }
 
+/** The reason where there is no server to ask. */
+export const NO_SERVER = 'no-server';
+
 /** What to do about a reason, as commands. */
 const WAYS_OUT: Readonly<Record<string, readonly [string, string][]>> = {
+    [NO_SERVER]: [['intract.openMenu', 'What to do'], ['intract.showLog', 'Show the log']],
     'disabled': [['intract.toggleSuggestions', 'Switch suggestions on']],
     'language-off': [['intract.toggleLanguage', 'Switch this language on']],
     'no-model': [['intract.chooseModel', 'Choose a model']],

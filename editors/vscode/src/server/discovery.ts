@@ -41,6 +41,11 @@ export function findServer(at: Surroundings): Found | undefined {
     return undefined;
 }
 
+/** Return what the server is told where the workspace is not trusted: its own files must not have it learn by itself. */
+export function confinement(trusted: boolean): readonly string[] {
+    return trusted ? [] : ['--set', 'training.enabled=false'];
+}
+
 /** Return where an environment at `directory` keeps the server. */
 export function programIn(directory: string, windows: boolean): string {
     return windows ? path.join(directory, 'Scripts', 'intract-lsp.exe') : path.join(directory, 'bin', 'intract-lsp');

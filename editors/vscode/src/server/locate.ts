@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import * as vscode from 'vscode';
 import type { Program } from '../client.ts';
-import { findServer, type Found } from './discovery.ts';
+import { confinement, findServer, type Found } from './discovery.ts';
 
 const WINDOWS = process.platform === 'win32';
 
@@ -34,7 +34,7 @@ export function programOf(found: Found, context: vscode.ExtensionContext): Progr
     const [folder] = folderPaths();
     // Nothing of an untrusted folder is to be near what runs.
     const cwd = vscode.workspace.isTrusted && folder !== undefined ? folder : context.extensionPath;
-    return { command: found.command, args: ['serve', ...args], cwd };
+    return { command: found.command, args: ['serve', ...args, ...confinement(vscode.workspace.isTrusted)], cwd };
 }
 
 /** Return a setting that is a text; anything else counts as not set. */

@@ -33,8 +33,8 @@ export class StatusBar implements vscode.Disposable {
 
     /** Return what is shown now. */
     get presentation(): Presentation {
-        const { state, status, asking } = this.#session;
-        return present({ session: state, status, asking, language: activeLanguage() });
+        const { state, status, asking, offers } = this.#session;
+        return present({ session: state, status, asking, offers, language: activeLanguage() });
     }
 
     dispose(): void {

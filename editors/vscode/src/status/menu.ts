@@ -11,6 +11,8 @@ export interface MenuState {
     readonly language: string | undefined;
     readonly languageOff: boolean;
     readonly paused: boolean;
+    /** Whether a folder is open, whose settings the choice can be kept in, and what they say now. */
+    readonly workspace: 'none' | 'on' | 'off';
     /** Whether fine-tuning is possible: the server has it and the workspace is trusted. */
     readonly canTrain: boolean;
     readonly training: boolean;
@@ -35,7 +37,10 @@ export function menuEntries(state: MenuState): MenuEntry[] {
             label: `$(code) Switch ${state.languageOff ? 'on' : 'off'} for ${state.language}`,
             command: 'intract.toggleLanguage',
         }]),
-        { label: '$(root-folder) Switch on or off for this workspace', command: 'intract.toggleWorkspace' },
+        ...(state.workspace === 'none' ? [] : [{
+            label: `$(root-folder) Switch ${state.workspace === 'off' ? 'on' : 'off'} for this workspace`,
+            command: 'intract.toggleWorkspace',
+        }]),
         { label: '$(question) Why no suggestion?', command: 'intract.whyNoSuggestion' },
         { label: '$(symbol-misc) Choose model', command: 'intract.chooseModel' },
         { label: '$(search) Search index', command: 'intract.searchIndex' },

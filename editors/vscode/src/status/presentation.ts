@@ -14,6 +14,8 @@ export type SessionState =
 export interface View {
     readonly session: SessionState;
     readonly status?: StatusValues | undefined;
+    /** Whether the server is asked for suggestions yet. */
+    readonly offers: boolean;
     /** Requests without an answer yet. */
     readonly asking: number;
     /** Language of the active editor, if there is one that gets suggestions. */
@@ -55,7 +57,7 @@ function ofSession(session: SessionState): Presentation | undefined {
     }
 }
 
-function ofEngine({ status }: View): Presentation | undefined {
+function ofEngine({ status, offers }: View): Presentation | undefined {
     const engine = status?.engine;
     switch (engine?.state) {
         case undefined:
@@ -69,7 +71,7 @@ function ofEngine({ status }: View): Presentation | undefined {
         case 'absent':
             return shown('error', '$(warning) Intract: no model', engine.message || 'No model is loaded; choose one.', 'warning');
         default:
-            return undefined;
+            return offers ? undefined : shown('loading', '$(loading~spin) Intract', 'The server is starting.');
     }
 }
 

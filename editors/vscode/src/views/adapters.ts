@@ -2,11 +2,14 @@
 import * as vscode from 'vscode';
 import { gain, isActive, type AdapterValues } from '../commands/values.ts';
 import type { Session } from '../session.ts';
+import { age } from '../status/presentation.ts';
 
 export interface RunValues {
     readonly id: string;
     readonly state?: string;
     readonly message?: string;
+    /** In seconds since 1970. */
+    readonly created?: number;
 }
 
 export interface AdaptersAnswer {
@@ -80,6 +83,7 @@ export class AdapterTree implements vscode.TreeDataProvider<Node>, vscode.Dispos
 function adapterItem(adapter: AdapterValues): vscode.TreeItem {
     const item = new vscode.TreeItem(adapter.id);
     item.description = [isActive(adapter) ? 'active' : adapter.status, gain(adapter)].filter(Boolean).join(' · ');
+    item.tooltip = [adapter.id, item.description, adapter.base && `for ${adapter.base}`].filter(Boolean).join('\n');
     item.iconPath = new vscode.ThemeIcon(isActive(adapter) ? 'pass-filled' : 'package');
     item.contextValue = isActive(adapter) ? 'adapterActive' : 'adapter';
     return item;
@@ -87,8 +91,8 @@ function adapterItem(adapter: AdapterValues): vscode.TreeItem {
 
 function runItem(run: RunValues): vscode.TreeItem {
     const item = new vscode.TreeItem(run.id);
-    item.description = run.state ?? '';
-    item.tooltip = run.message ?? '';
+    item.description = [run.state, run.created === undefined ? '' : age(run.created, Date.now())].filter(Boolean).join(' · ');
+    item.tooltip = [item.description, run.message].filter(Boolean).join('\n');
     item.iconPath = new vscode.ThemeIcon(RUN_ICONS[run.state ?? ''] ?? 'history');
     item.contextValue = 'run';
     return item;
