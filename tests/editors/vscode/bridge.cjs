@@ -23,6 +23,7 @@ const actions = {
     start: ({ command, args }) => void vscode.commands.executeCommand(command, ...args),
     /** What one of the language server's commands answers. */
     execute: ({ command }) => vscode.commands.executeCommand(command, {}),
+    folders: () => (vscode.workspace.workspaceFolders ?? []).map(({ name }) => name),
     commands: () => vscode.commands.getCommands(true),
     /** Open a file, the cursor at its end and the keyboard in it. */
     open: async ({ path }) => {
