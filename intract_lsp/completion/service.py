@@ -159,8 +159,17 @@ def _compatible(text: str, typed: str) -> bool:
 class _Ticket:
     """The newest request of a document, as a task that a newer one can put an end to."""
 
+    request: CompletionRequest
     task: asyncio.Task[CompletionResult]
+    started: float
+    waiting: int = 0
+    """Callers: an editor may ask for the same place twice, for its popup and for its ghost text."""
     superseded: bool = False
+
+    def serves(self, request: CompletionRequest) -> bool:
+        """Whether this one's answer is that of another request, too; what the user asks for waits for no debounce."""
+        patient = request.trigger is TriggerKind.AUTOMATIC or self.request.trigger is TriggerKind.INVOKED
+        return patient and not self.superseded and replace(request, trigger=self.request.trigger) == self.request
 
 
 _Filled = tuple[CompletionContext, tuple[Retrieved, ...], float]
@@ -215,28 +224,23 @@ class CompletionService:
         A newer request of the same document makes this one return ``SUPERSEDED``. Cancelling the awaiting task stops
         the model within one step, unless a newer request has taken the generation over.
         """
-        started = self._clock()
-        task = asyncio.ensure_future(self._answer(request, started))
-        ticket = _Ticket(task)
-        older, self._tickets[request.uri] = self._tickets.get(request.uri), ticket
-        if older is not None:
-            older.superseded = True
-            # Not at once: the new task must have had its chance to join the older one's generation.
-            asyncio.get_running_loop().call_soon(older.task.cancel)
+        ticket = self._tickets.get(request.uri)
+        if ticket is None or not ticket.serves(request):
+            ticket = self._replace(ticket, request)
+        ticket.waiting += 1
         try:
-            result = await asyncio.shield(task)
+            result = await asyncio.shield(ticket.task)
         except asyncio.CancelledError:
-            if not ticket.superseded:
-                task.cancel()
-                self._record(request, CompletionResult(None, RejectReason.CANCELLED))
-                raise
-            result = CompletionResult(None, RejectReason.SUPERSEDED)
+            if ticket.superseded:
+                return self._finish(request, CompletionResult(None, RejectReason.SUPERSEDED), ticket.started)
+            if ticket.waiting == 1:
+                ticket.task.cancel()
+                self._finish(request, CompletionResult(None, RejectReason.CANCELLED), ticket.started)
+            raise
         finally:
-            if self._tickets.get(request.uri) is ticket:
+            ticket.waiting -= 1
+            if not ticket.waiting and self._tickets.get(request.uri) is ticket:
                 del self._tickets[request.uri]
-        total = (self._clock() - started) * 1000
-        result = replace(result, timings=replace(result.timings, total=total), model=self._generator.model_key)
-        self._record(request, result)
         if result.suggestion is not None:
             # Not before the answer is on its way.
             asyncio.get_running_loop().call_soon(self._look_beyond, request, result.suggestion)
@@ -274,6 +278,27 @@ class CompletionService:
         if self.contexts is not None:
             self.contexts.clear()
         self._ahead = None
+
+    def _replace(self, older: _Ticket | None, request: CompletionRequest) -> _Ticket:
+        """Begin to answer a request, and put an end to the one before it."""
+        started = self._clock()
+        ticket = _Ticket(request, asyncio.ensure_future(self._pursue(request, started)), started)
+        self._tickets[request.uri] = ticket
+        if older is not None:
+            older.superseded = True
+            # Not at once: the new task must have had its chance to join the older one's generation.
+            asyncio.get_running_loop().call_soon(older.task.cancel)
+        return ticket
+
+    async def _pursue(self, request: CompletionRequest, started: float) -> CompletionResult:
+        return self._finish(request, await self._answer(request, started), started)
+
+    def _finish(self, request: CompletionRequest, result: CompletionResult, started: float) -> CompletionResult:
+        """Record how a request ended, and return that with the time it took."""
+        total = (self._clock() - started) * 1000
+        result = replace(result, timings=replace(result.timings, total=total), model=self._generator.model_key)
+        self._record(request, result)
+        return result
 
     async def _answer(self, request: CompletionRequest, started: float) -> CompletionResult:
         policy = self.policy

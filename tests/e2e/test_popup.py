@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lsprotocol import types
 from pytest_lsp import ClientServerConfig, LanguageClient
-from raw_client import SECONDS, AnsweredWithError, RawClient, Start, server_command, watched_command
+from raw_client import AUTOMATIC, SECONDS, AnsweredWithError, RawClient, Start, server_command, watched_command
 
 URI = "file:///w/popup.py"
 CANCELLED, UNKNOWN_METHOD = -32800, -32601
@@ -279,6 +279,17 @@ def test_a_newer_request_answers_the_older_one(opened: Opened) -> None:
     client.call("$test/release", {"steps": 1000})
     assert client.result(newer)["items"][0]["label"] == "eggsecho(eggs)"
     assert (len(client.responses[older]), len(client.responses[newer])) == (1, 1)
+
+
+def test_the_popup_and_the_ghost_text_of_one_place_share_an_answer(opened: Opened) -> None:
+    client = opened(command=watched_command(held=True), popup="on", popup_deadline_ms=60_000)
+    item = ask(client, 0, 8)
+    begin(client)
+    ghost = client.ask(URI, 0, 8, AUTOMATIC)
+    client.call("$test/release", {"steps": 1000})
+    assert client.result(ghost)["items"][0]["insertText"] == "echo(spam)"
+    assert client.result(item)["items"][0]["textEdit"]["newText"] == "spamecho(spam)"
+    assert client.run("intract.status")["modelCalls"] == 1
 
 
 def test_what_comes_after_the_deadline_is_offered_at_the_next_key(opened: Opened) -> None:
