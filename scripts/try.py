@@ -56,13 +56,12 @@ def print_setup(console: Console) -> None:
     """Print how to use the server from editors."""
     console.rule(Text("In your editor", style="bold"), align="left")
     console.print(
-        f"""[bold]Neovim 0.12 or newer[/bold], in init.lua:
+        f"""[bold]Neovim 0.10 or newer[/bold], in init.lua:
   vim.opt.runtimepath:append('{escape(str(ROOT / "editors" / "nvim"))}')
-  vim.lsp.config('intract', {{ cmd = {{ '{escape(str(COMMAND))}', 'serve' }} }})
-  vim.lsp.enable('intract')
+  require('intract').setup({{ cmd = {{ '{escape(str(COMMAND))}', 'serve' }} }})
   vim.keymap.set('i', '<Tab>', function() return require('intract').accept('<Tab>') end, {{ expr = true }})
 [bold]VS Code[/bold]: `scripts/package-vscode` builds the extension, `code --install-extension` installs it.
-[bold]Other editors[/bold]: any client of textDocument/inlineCompletion (LSP 3.18), with the command
+[bold]Helix, Emacs and others[/bold]: see editors/README.md; any client of inline completions, with
   {escape(str(COMMAND))} serve""",
         highlight=False,
         soft_wrap=True,

@@ -11,8 +11,9 @@ over the items whose text fills at least 85 % of that. Decoding goes on at each 
 prompts are rendered at the cursor itself (``completion.exact``), as llama.cpp gets them.
 
 The server is started three times; ``warm_start_s`` is the median from process start to the first answer of the model
-over stdio, ``rss_mib`` what it holds when 20 keystrokes of typed lines have reached the model. With ``--requests N`` it
-answers N keystrokes more, and ``rss_growth_percent`` says what they added.
+over stdio, ``rss_mib`` what it holds when 400 keystrokes of typed lines have reached the model, each line in a document
+of its own: the cache of keys and values has then come to its budget. With ``--requests N`` it answers N keystrokes
+more, and ``rss_growth_percent`` says what they added.
 
 ``warm_line_ms`` is what a line takes, from the call to its last token, a keystroke after the same prompt was computed
 with one character less: as while typing, without the editor. Median over the items; speculation is on.
@@ -59,7 +60,7 @@ from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import default_paths
 
 STARTS = 3
-WARM_UP_REQUESTS = 20
+WARM_UP_REQUESTS = 400
 LONGEST_LINE = 64
 """Tokens, as serving has it by default."""
 
