@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pynvim
 import pytest
+from screen import CELLS, screen_svg
 
 HERE = Path(__file__).resolve().parent
 NEOVIMS = HERE.parents[1] / ".cache" / "nvim"
@@ -136,6 +137,13 @@ class Neovim:
         self.keys("q")
         self.wait(lambda: self.api.current.window.handle == before or None, "the window to close")
         return text
+
+    def picture(self, path: Path) -> None:
+        """Keep a picture of the screen."""
+        self.lua("vim.api.nvim__inspect_cell(1, 0, 0)")  # from the first time on Neovim notes what it draws
+        self.api.command("redraw!")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(screen_svg(self.lua(CELLS)), encoding="utf-8")
 
     def execute(self, command: str, argument: dict[str, Any] | None = None) -> Any:
         """Run one of the server's commands and return its result."""

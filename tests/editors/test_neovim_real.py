@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from conftest import StartNeovim
 
 MODEL = "qwen2.5-coder-0.5b"
+ARTEFACTS = Path(__file__).resolve().parents[2] / ".cache" / "artefacts" / "neovim"
 SOURCE = Path(__file__).resolve().parents[2] / "intract_lsp" / "paths.py"
 COMPLETE_LINE = "        root = Path(home).expanduser().absolute()"
-TYPED = "root = Path("
+TYPED = "root ="
 GHOST_SECONDS = 60
 LOAD_SECONDS = 280
 """The first load on a machine quantises the model."""
@@ -54,6 +55,7 @@ def test_ghost_text_of_the_real_model_is_accepted_into_the_file(
     # What counts here is the way, not the speed, and other tests may keep the processor busy.
     neovim = start_neovim(model={"name": model_path}, completion={"deadline_ms": GHOST_SECONDS * 1000})
     neovim.open(source)
+    neovim.api.command(f"cd {source.parent}")
 
     def engine_state() -> dict[str, Any] | None:
         engine = neovim.execute("intract.status")["engine"]
@@ -64,6 +66,7 @@ def test_ghost_text_of_the_real_model_is_accepted_into_the_file(
     neovim.keys(f":{at}<CR>o{TYPED}")
     row, _, ghost = neovim.wait_ghost(seconds=GHOST_SECONDS)
     assert row == at
+    neovim.picture(ARTEFACTS / f"completion-{neovim.version}.svg")
     neovim.keys("<Tab>")
     completed = f"        {TYPED}{ghost}".split("\n")
     neovim.wait_lines([*original[:at], *completed, *original[at + 1 : -1]])
