@@ -102,6 +102,11 @@ class AdapterTable:
         ((place,),) = self._rows(sql, (workspace, base))
         return None if place is None else int(place)
 
+    def promotion(self, id_: str) -> int | None:
+        """Return the number of the newest promotion of an adapter, which may be over; ``None`` where there was none."""
+        ((place,),) = self._rows("SELECT MAX(id) FROM active_adapters WHERE adapter = ?", (id_,))
+        return None if place is None else int(place)
+
     def blocks(self, place: int) -> tuple[Block, ...]:
         """Return the blocks of a promotion's trial, in their order."""
         rows = self._rows("SELECT held, share, seen, kept FROM trial_blocks WHERE place = ? ORDER BY id", (place,))

@@ -116,6 +116,10 @@ class AdapterRegistry:
         """Return the number of the promotion by which an adapter serves in a folder; ``None`` where none does."""
         return self._table.place(workspace, base)
 
+    def promotion(self, id_: str) -> int | None:
+        """Return the number of the newest promotion of an adapter, which may be over; ``None`` where there was none."""
+        return self._table.promotion(id_)
+
     def trial(self, place: int) -> tuple[Block, ...]:
         """Return what was seen of a promoted adapter in service, and of what stood before it, in order."""
         return self._table.blocks(place)

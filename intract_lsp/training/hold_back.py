@@ -80,6 +80,17 @@ class Found:
             f"and {self.kept_before} of {self.seen_before} without it"
         )
 
+    def values(self) -> dict[str, object]:
+        """Return it as plain JSON values."""
+        return {
+            "decision": self.decision.value,
+            "seen": self.seen,
+            "kept": self.kept,
+            "seenBefore": self.seen_before,
+            "keptBefore": self.kept_before,
+            "message": self.sentence,
+        }
+
 
 def judge(blocks: Sequence[Block]) -> Found:
     """Decide by the blocks of a trial, in their order."""

@@ -17,7 +17,8 @@ from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import AdapterError, IntractError, ModelError
 from intract_lsp.inference.engine import AdapterFiles, EngineState, LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.worker import InferenceWorker
-from intract_lsp.training.trial import Served, drawn, record, recorded
+from intract_lsp.training.hold_back import Found
+from intract_lsp.training.trial import Served, drawn, outcome, record, recorded
 
 if TYPE_CHECKING:
     from intract_lsp.training.adapter_table import Adapter
@@ -34,6 +35,8 @@ class Entry:
     metrics: dict[str, object]
     """What was measured before it was taken in."""
     git_head: str
+    trial: Found | None = None
+    """What was seen of it in service, and of what stood before it."""
 
     def values(self) -> dict[str, object]:
         """Return it as plain JSON values."""
@@ -50,6 +53,7 @@ class Entry:
             "gitHead": self.git_head,
             "directory": str(adapter.directory),
             "metrics": self.metrics,
+            "trial": None if self.trial is None else self.trial.values(),
         }
 
 
@@ -215,11 +219,12 @@ class AdapterSwitch:
         return [self._entry(adapter) for adapter in found]
 
     def _entry(self, adapter: Adapter) -> Entry:
+        trial = outcome(self._adapters, adapter.id)
         try:
             provenance = self._adapters.meta(adapter.id).provenance
         except AdapterError:
-            return Entry(adapter, {}, "")
-        return Entry(adapter, dict(provenance.metrics), provenance.git_head)
+            return Entry(adapter, {}, "", trial)
+        return Entry(adapter, dict(provenance.metrics), provenance.git_head, trial)
 
     def _show(self, id_: str) -> Entry:
         self._adapters.verify(id_)

@@ -38,6 +38,13 @@ class Served:
         return self.held_back or self.adapter
 
 
+def outcome(registry: AdapterRegistry, adapter: str) -> Found | None:
+    """Return what an adapter's newest trial has found so far; ``None`` before anything was seen."""
+    place = registry.promotion(adapter)
+    blocks = () if place is None else registry.trial(place)
+    return judge(blocks) if blocks else None
+
+
 def recorded(registry: AdapterRegistry, folder: Path, workspace: str, base: str) -> Served:
     """Return what serves in a folder by the record, left to no chance."""
     active = registry.active(workspace, base)

@@ -115,4 +115,6 @@ def test_one_that_is_accepted_less_is_taken_back(start: Start, model: Path, tmp_
     serving(client, "")
     (listed,) = client.run("intract.adapters.list")["adapters"]
     assert (listed["status"], listed["active"]) == ("retired", False)
+    trial = listed["trial"]
+    assert (trial["decision"], trial["kept"]) == ("take-back", 0) and trial["keptBefore"] > 0
     assert client.leave() == 0

@@ -251,6 +251,7 @@ ANSWERS = {
                 "base": "tiny",
                 "workspace": "/work/shop",
                 "metrics": {"edit_similarity_base": 57.3, "edit_similarity_adapter": 68.9},
+                "trial": {"message": "9 of 30 suggestions seen with it were kept, and 1 of 8 without it"},
             },
             {
                 "id": "shop-2",
@@ -260,6 +261,7 @@ ANSWERS = {
                 "base": "tiny",
                 "workspace": "/work/shop",
                 "metrics": {},
+                "trial": None,
             },
         ],
         "runs": [{"id": "r1", "state": "promoted", "message": "It is better.", "created": 0}],
@@ -311,6 +313,7 @@ def test_a_run_and_its_report_are_pages_to_read(trained: Neovim) -> None:
 def test_adapters_are_listed_with_their_gains_and_chosen(trained: Neovim) -> None:
     page = trained.page("Intract adapters list")
     assert page.startswith("* shop-1 (active, edit similarity 57.3 → 68.9)")
+    assert "\n    9 of 30 suggestions seen with it were kept, and 1 of 8 without it\n" in page
     assert "  shop-2 (ready, not measured)" in page and "  r1  promoted: It is better." in page
     answers(trained, choice=2)
     trained.api.command("Intract adapters promote")

@@ -52,6 +52,26 @@ def test_before_the_first_adapter_there_is_the_model_alone(bench: Bench) -> None
     assert (draw(bench, 0.0).place, bench.serves) == (None, adapter)
 
 
+def test_what_the_trial_has_found_so_far_is_told_with_the_adapter(bench: Bench) -> None:
+    adapter = bench.adapter()
+    promoted(bench, adapter)
+    assert bench.switch.show(adapter).result(PATIENCE).values()["trial"] is None
+    bench.switch.record(draw(bench, 0.3), 20, 6).result(PATIENCE)
+    bench.switch.record(draw(bench, 0.1), 8, 1).result(PATIENCE)
+    expected = {
+        "decision": "go-on",
+        "seen": 20,
+        "kept": 6,
+        "seenBefore": 8,
+        "keptBefore": 1,
+        "message": "6 of 20 suggestions seen with it were kept, and 1 of 8 without it",
+    }
+    (entry,) = bench.switch.entries(None).result(PATIENCE)
+    assert entry.values()["trial"] == expected
+    bench.switch.rollback(Path(entry.adapter.workspace)).result(PATIENCE)
+    assert bench.switch.show(adapter).result(PATIENCE).values()["trial"] == expected
+
+
 def test_without_an_adapter_there_is_no_trial(bench: Bench) -> None:
     bench.load()
     assert draw(bench, 0.0).place is None

@@ -55,6 +55,8 @@ export interface AdapterValues {
     readonly kind?: string;
     readonly created?: number | string;
     readonly metrics?: Readonly<Record<string, unknown>>;
+    /** What was seen of it in service. */
+    readonly trial?: { readonly message: string } | null;
     readonly [name: string]: unknown;
 }
 

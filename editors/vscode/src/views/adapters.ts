@@ -83,7 +83,7 @@ export class AdapterTree implements vscode.TreeDataProvider<Node>, vscode.Dispos
 function adapterItem(adapter: AdapterValues): vscode.TreeItem {
     const item = new vscode.TreeItem(adapter.id);
     item.description = [isActive(adapter) ? 'active' : adapter.status, gain(adapter)].filter(Boolean).join(' · ');
-    item.tooltip = [adapter.id, item.description, adapter.base && `for ${adapter.base}`].filter(Boolean).join('\n');
+    item.tooltip = [adapter.id, item.description, adapter.base && `for ${adapter.base}`, adapter.trial?.message].filter(Boolean).join('\n');
     item.iconPath = new vscode.ThemeIcon(isActive(adapter) ? 'pass-filled' : 'package');
     item.contextValue = isActive(adapter) ? 'adapterActive' : 'adapter';
     return item;

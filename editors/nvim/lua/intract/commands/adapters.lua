@@ -19,6 +19,9 @@ local function lines_of(answer)
     lines[#lines + 1] = title(adapter)
     lines[#lines + 1] = ('    %s on %s'):format(adapter.kind, adapter.base)
     lines[#lines + 1] = ('    for %s'):format(vim.fn.fnamemodify(adapter.workspace, ':~'))
+    if adapter.trial then
+      lines[#lines + 1] = '    ' .. adapter.trial.message
+    end
   end
   if #lines == 0 then
     lines[1] = 'There is no adapter yet: `:Intract finetune start` makes one.'
