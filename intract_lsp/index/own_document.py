@@ -38,17 +38,14 @@ def elsewhere(path: str, above: Sequence[str], below: Sequence[str], place: Curs
 def _excerpts(path: str, lines: Sequence[str], number: int, place: CursorLines) -> Iterator[Candidate]:
     """Yield at most one excerpt a block; ``number`` is the first line's in the document."""
     # Imported on the thread that looks: its detectors take a while.
-    from intract_lsp.index.secrets import secret_lines
+    from intract_lsp.index.secrets import secret_among
 
-    secrets: frozenset[int] | None = None
     for start in range(0, len(lines), BLOCK):
         block = lines[start : start + BLOCK + OVERLAP]
         excerpt = place.excerpt(block)
         if excerpt.likeness < LEAST_LIKENESS:
             continue
-        if secrets is None:
-            secrets = secret_lines("\n".join(lines))
-        chosen = range(start + excerpt.start, start + excerpt.end)
-        if secrets.isdisjoint(chosen):
-            text = "\n".join(lines[line] for line in chosen).strip("\n")
-            yield Candidate(path, text, number + chosen.start, Source.DOCUMENT, excerpt.likeness)
+        first, end = start + excerpt.start, start + excerpt.end
+        if not secret_among(lines, first, end):
+            text = "\n".join(lines[first:end]).strip("\n")
+            yield Candidate(path, text, number + first, Source.DOCUMENT, excerpt.likeness)

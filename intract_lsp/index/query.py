@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 from intract_lsp.index.terms import code_terms
@@ -32,6 +33,9 @@ SHIFTED = 0.8
 
 MOST_TERMS = 4
 """A line with more terms than this is no better evidence than one with as many."""
+
+LINES_KNOWN = 1 << 14
+"""Whose terms are remembered: at the next line that is typed most of a document is as it was."""
 
 EXCERPT_LINES = 8
 LINES_BEFORE = 3
@@ -70,17 +74,16 @@ class CursorLines:
 
     def __init__(self, above: Sequence[str]) -> None:
         self._terms = [
-            terms
-            for line in islice(_with_text(reversed(above)), COMPARED_LINES)
-            if (terms := frozenset(code_terms(line)))
+            terms for line in islice(_with_text(reversed(above)), COMPARED_LINES) if (terms := _terms_of_line(line))
         ]
+        self._any = frozenset[str]().union(*self._terms)
+        self._weights = [math.exp(-COMPARED_DECAY * distance) for distance in range(len(self._terms))]
 
     @property
     def most(self) -> float:
         """The likeness of lines that are these very lines; 0 where there are none with text."""
         return sum(
-            math.exp(-COMPARED_DECAY * distance) * min(len(terms), MOST_TERMS)
-            for distance, terms in enumerate(self._terms)
+            weight * min(len(terms), MOST_TERMS) for weight, terms in zip(self._weights, self._terms, strict=True)
         )
 
     def excerpt(self, lines: Sequence[str]) -> Excerpt:
@@ -89,26 +92,45 @@ class CursorLines:
         The window that RepoCoder (Zhang et al., EMNLP 2023) calls a continuation: a person who wrote these lines before
         went on below them. The lines' order counts, and one line more or less between them is allowed for.
         """
-        numbers, terms = [], []
+        numbers, alike = [], []
         for number, line in enumerate(lines):
-            if found := frozenset(code_terms(line)):
+            if found := _terms_of_line(line):
                 numbers.append(number)
-                terms.append(found)
-        alike = [[_alike(wanted, found) for wanted in self._terms] for found in terms]
-        best, at = 0.0, 0
-        for last in range(len(numbers)):
-            likeness = 0.0
-            for distance in range(min(len(self._terms), last + 2)):
-                first = max(0, last - distance - 1)
-                nearby = (
-                    alike[row][distance] * (1.0 if row == last - distance else SHIFTED)
-                    for row in range(first, min(last, last - distance + 1) + 1)
-                )
-                likeness += math.exp(-COMPARED_DECAY * distance) * max(nearby)
-            if likeness > best:
-                best, at = likeness, numbers[last]
+                alike.append(None if self._any.isdisjoint(found) else [_alike(wanted, found) for wanted in self._terms])
+        best, last = self._best(alike)
+        at = numbers[last] if best else 0
         start = max(0, min(at - LINES_BEFORE, len(lines) - EXCERPT_LINES))
         return Excerpt(start, min(len(lines), start + EXCERPT_LINES), best)
+
+    def _best(self, alike: Sequence[list[float] | None]) -> tuple[float, int]:
+        """Return the greatest likeness of the lines above any line's end, and the first line that has it.
+
+        ``alike`` has for each line how much it is like each one above the cursor's; ``None`` = not at all.
+        """
+        best, at = 0.0, 0
+        # Where no like line stands near there is nothing to add up.
+        steps = range(len(self._terms) + 1)
+        near = {row + step for row, found in enumerate(alike) if found for step in steps}
+        for last in sorted(near.intersection(range(len(alike)))):
+            likeness = 0.0
+            for distance, weight in enumerate(self._weights[: last + 2]):
+                here = last - distance
+                most = 0.0
+                if here >= 0 and (found := alike[here]):
+                    most = found[distance]
+                if here >= 1 and (found := alike[here - 1]):
+                    most = max(most, found[distance] * SHIFTED)
+                if distance and (found := alike[here + 1]):
+                    most = max(most, found[distance] * SHIFTED)
+                likeness += weight * most
+            if likeness > best:
+                best, at = likeness, last
+        return best, at
+
+
+@lru_cache(LINES_KNOWN)
+def _terms_of_line(line: str) -> frozenset[str]:
+    return frozenset(code_terms(line))
 
 
 def _alike(wanted: frozenset[str], found: frozenset[str]) -> float:

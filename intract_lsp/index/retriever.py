@@ -75,7 +75,7 @@ class WorkspaceRetriever:
         self._places: dict[str, tuple[Path, str]] = {}
         """Folder and path of the open documents, by address."""
         self._unplaced: dict[str, str] = {}
-        """Texts of open documents that are in no index, or not yet."""
+        """Texts of open documents that are in no index, or not searchable yet."""
         self.documents: Callable[[], Iterable[OpenDocument]] = lambda: ()
         """What the editor has open; asked on the thread that asks the questions."""
         self.recent: Callable[[str], Sequence[LiveSnippet]] = lambda uri: ()
@@ -93,6 +93,7 @@ class WorkspaceRetriever:
     def _look(self, question: Question, recent: Sequence[LiveSnippet]) -> tuple[Retrieved, ...]:
         while self._changes:
             self._follow(self._changes.popleft())
+        self._place_others(question.uri)
         if question.need.tokens <= 0:
             return ()
         above, below = question.above.splitlines(), question.below.splitlines()
@@ -123,14 +124,22 @@ class WorkspaceRetriever:
         return tuple(_retrieved(ranked) for ranked in chosen)
 
     def _follow(self, changes: Changes) -> None:
-        """Take over what was edited, opened or closed; files that the index refuses stay out here, too."""
+        """Take over what was edited, opened or closed."""
         for uri in changes.closed:
             self._unplaced.pop(uri, None)
             if uri in self._places:
                 root, path = self._places.pop(uri)
                 self._open[root].drop(path)
         self._unplaced.update(changes.texts)
+
+    def _place_others(self, asking: str) -> None:
+        """Make open documents searchable; files that the index refuses stay out here, too.
+
+        All but the one that asks: it is not searched for its own sake, and changes with every line that is typed.
+        """
         for uri, text in list(self._unplaced.items()):
+            if uri == asking:
+                continue
             folder = self._folder_of(uri)
             found = None if folder is None else _path_in(folder.root, uri)
             if folder is not None and found is not None and found in folder.symbols.files:

@@ -11,7 +11,7 @@ import math
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
 from detect_secrets.plugins.artifactory import ArtifactoryDetector
@@ -175,6 +175,14 @@ def has_secret(text: str) -> bool:
     return _SUSPECT.search(text) is not None and next(_secret_lines(text), None) is not None
 
 
+def secret_among(lines: Sequence[str], first: int, end: int) -> bool:
+    """Return whether ``lines[first:end]`` seem to hold a secret, or a part of a key that begins above them."""
+    for number in range(max(0, first - _LONGEST_KEY), first):
+        if _KEY_BEGINS.search(lines[number]) and _key_end(lines, number) > first:
+            return True
+    return has_secret("\n".join(lines[first:end]))
+
+
 def _secret_lines(text: str) -> Iterator[int]:
     lines = split_lines(text)
     starts = list(accumulate((len(line) for line in lines), initial=0))
@@ -191,7 +199,7 @@ def _secret_lines(text: str) -> Iterator[int]:
             yield number
 
 
-def _key_end(lines: list[str], first: int) -> int:
+def _key_end(lines: Sequence[str], first: int) -> int:
     """Return the line behind a private key that begins in a line."""
     for number in range(first + 1, min(len(lines), first + _LONGEST_KEY)):
         if _KEY_ENDS.search(lines[number]):

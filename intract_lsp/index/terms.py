@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import lru_cache
 
 _IDENTIFIER = re.compile(r"\b[^\W\d]\w+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -11,6 +12,9 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 LONGEST_TERM = 64
 """Characters. A longer identifier is data (a hash, a base64 text) that nobody writes twice."""
+
+IDENTIFIERS_KNOWN = 1 << 14
+"""Whose terms are remembered: a project's identifiers stand in it again and again."""
 
 COMMON_WORDS = frozenset(
     {
@@ -32,13 +36,9 @@ def code_terms(text: str) -> list[str]:
     part it into: ``parseHTTPHeader_v2`` gives ``parsehttpheader_v2 parse http header``. Numbers, single characters,
     `COMMON_WORDS` and what is longer than `LONGEST_TERM` are left out. No term contains white space.
     """
-    known: dict[str, tuple[str, ...]] = {}
     terms: list[str] = []
     for identifier in _IDENTIFIER.findall(text):
-        found = known.get(identifier)
-        if found is None:
-            found = known[identifier] = _terms_of(identifier)
-        terms += found
+        terms += _terms_of(identifier)
     return terms
 
 
@@ -50,6 +50,7 @@ def term_id(term: str) -> int:
     return zlib.crc32(term.encode("utf-8", "surrogatepass"))
 
 
+@lru_cache(IDENTIFIERS_KNOWN)
 def _terms_of(identifier: str) -> tuple[str, ...]:
     if len(identifier) > LONGEST_TERM:
         return ()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intract_lsp.index.secrets import has_secret, secret_lines
+from intract_lsp.index.secrets import has_secret, secret_among, secret_lines
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 BASE64 = ALPHANUMERIC + "+/"
@@ -108,6 +108,23 @@ def test_a_private_key_is_marked_to_its_end() -> None:
     lines = ["a = 1", BEGIN.format("RSA "), "Proc-Type: 4,ENCRYPTED", "", *body, END.format("RSA "), "b = 2"]
     assert secret_lines("\n".join(lines)) == set(range(1, len(lines) - 1))
     assert secret_lines("\n".join(lines[10:20])) == set(range(10)), "a piece of a key is one too"
+
+
+@pytest.mark.parametrize("kind", sorted(SECRETS))
+def test_lines_amid_others_hold_a_secret_where_the_whole_text_has_one(kind: str) -> None:
+    generator = random.Random(7)
+
+    def make(length: int, alphabet: str) -> str:
+        return "".join(generator.choice(alphabet) for _ in range(length))
+
+    body = [make(64, string.ascii_letters[:30]) for _ in range(9)]
+    key = [BEGIN.format("EC "), *body, "shortlast=", END.format("EC ")]
+    lines = ["a = 1", *key, "b = 2", SECRETS[kind](make), "c = 3"]
+    marked = secret_lines("\n".join(lines))
+    assert marked >= set(range(1, len(key) + 1))
+    for first in range(len(lines)):
+        for end in range(first + 1, len(lines) + 1):
+            assert secret_among(lines, first, end) == (not marked.isdisjoint(range(first, end))), (first, end)
 
 
 def test_a_mere_mention_of_a_private_key_does_not_swallow_the_code_below() -> None:
