@@ -202,14 +202,19 @@ class FolderIndexer:
         self._drop(gone)
         self._rest()
 
-    def step(self) -> None:
-        """Read files that wait for `SLICE` seconds at most, or commit those that were read."""
+    def step(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Read files that wait for `SLICE` seconds at most, or commit those that were read.
+
+        ``hurry`` is asked behind each file whether the rest can wait.
+        """
         end = time.monotonic() + SLICE
-        while self._waiting and not self._ready.is_full and time.monotonic() < end:
+        while self._waiting and not self._ready.is_full:
             path = next(iter(self._waiting))
             file, content_hash = self._waiting.pop(path)
             self._read(file, content_hash)
             self.done += 1
+            if time.monotonic() >= end or hurry():
+                break
         if self._ready.is_full or not self._waiting:
             self._flush()
         self._rest()

@@ -245,15 +245,18 @@ class IndexWorker:
             return
         at, folder = min(due, key=lambda one: (one[0], one[1].worked_at))
         if at <= time.monotonic():
-            self._give_way()
-            folder.work()
+            # Where somebody types without a pause, slices are done all the same, and whole.
+            folder.work(self._is_busy if self._give_way() else lambda: False)
 
-    def _give_way(self) -> None:
-        """Let a pending completion go first, but not for ever."""
+    def _give_way(self) -> bool:
+        """Let a pending completion go first, but not for ever; return whether none is pending any more."""
         end = time.monotonic() + LONGEST_WAIT
-        while self._is_busy() and time.monotonic() < end and not self._stopping:
+        while self._is_busy() and not self._stopping:
+            if time.monotonic() >= end:
+                return False
             with self._wake:
                 self._wake.wait_for(lambda: self._stopping, BUSY_LOOK_SECONDS)
+        return True
 
     def _is_busy(self) -> bool:
         try:

@@ -144,12 +144,12 @@ class WorkspaceFolder:
             return 0.0
         return self.worked_at + QUIET_SECONDS if indexer.needs_compaction else None
 
-    def work(self) -> None:
-        """Do one slice of what is due."""
+    def work(self, hurry: Callable[[], bool]) -> None:
+        """Do one slice of what is due; reading leaves off behind the next file where ``hurry`` says so."""
         self.worked_at = time.monotonic()
         self._failure = ""
         try:
-            self._work()
+            self._work(hurry)
         except IntractError as error:
             # A folder that is gone leaves the table as it is; anything else is found out by opening it anew.
             if self._root.is_dir():
@@ -189,7 +189,7 @@ class WorkspaceFolder:
         self._let_go()
         self.searched = None
 
-    def _work(self) -> None:
+    def _work(self, hurry: Callable[[], bool]) -> None:
         indexer = self._indexer
         if indexer is None:
             self._open()
@@ -202,7 +202,7 @@ class WorkspaceFolder:
             self._let_go()
             self._scan_wanted = True
         else:
-            self._write_on(indexer)
+            self._write_on(indexer, hurry)
 
     def _open(self) -> None:
         """Open everything; the watches come last, as they ask for a listing when they are in place."""
@@ -232,12 +232,12 @@ class WorkspaceFolder:
         elif indexer.refresh():
             self._updated_at = time.time()
 
-    def _write_on(self, indexer: FolderIndexer) -> None:
+    def _write_on(self, indexer: FolderIndexer, hurry: Callable[[], bool]) -> None:
         if self._updates:
             batch = self._updates.pop(0)
             indexer.update(batch.changed, batch.removed)
         elif indexer.waiting:
-            indexer.step()
+            indexer.step(hurry)
         elif self._scan_wanted:
             self._scan_wanted = False
             indexer.find_changes()

@@ -189,6 +189,16 @@ def test_updates_go_before_a_scan_that_is_under_way(workspace: Workspace) -> Non
     assert workspace.symbols()["00.py"] == ["saved"]
 
 
+def test_in_a_hurry_a_step_reads_one_file(workspace: Workspace) -> None:
+    for number in range(4):
+        workspace.write(f"{number}.py", f"def f{number}(): return {number}\n")
+    workspace.indexer.find_changes()
+    for read in range(1, 5):
+        workspace.indexer.step(lambda: True)
+        assert workspace.indexer.done == read
+    assert workspace.known() == {f"{number}.py" for number in range(4)}
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_an_update_obeys_the_rules_of_a_listing(workspace: Workspace) -> None:
     subprocess.run(("git", "init", "-q"), cwd=workspace.root, check=True)
