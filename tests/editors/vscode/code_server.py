@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from browser import ENDS_BY_ITSELF, HERE, INSTALLED, NODE, end_group
 
 from intract_lsp.paths import default_paths
@@ -112,6 +113,10 @@ class CodeServer:
         """Return what the extension wrote into its output channel, in all windows."""
         files = sorted(self._user.glob("logs/**/*Intract*.log"), key=lambda path: path.stat().st_mtime)
         return "".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what VS Code started, and what that started."""
+        return psutil.Process(self._process.pid).children(recursive=True)
 
     def quit(self) -> None:
         """End VS Code and all that it started."""

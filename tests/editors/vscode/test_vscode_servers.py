@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(900)
 MOST_ACTIVATION_MS = 150
 
 
-def servers() -> list[psutil.Process]:
-    """The language servers that VS Code started here, without what they are just about to start themselves."""
+def servers(code: Window) -> list[psutil.Process]:
+    """The language servers that VS Code started, without what they are just about to start themselves."""
     found: dict[int, psutil.Process] = {}
-    for process in psutil.Process().children(recursive=True):
+    for process in code.code.processes():
         try:
             if "serve" in process.cmdline() and any("intract" in part for part in process.cmdline()):
                 found[process.pid] = process
@@ -35,7 +35,7 @@ def servers() -> list[psutil.Process]:
 
 def wait_servers(code: Window, count: int) -> list[psutil.Process]:
     """Wait until so many run: one that was replaced takes a moment to end."""
-    return code.wait(lambda: found if len(found := servers()) == count else None, f"{count} servers and no more")
+    return code.wait(lambda: found if len(found := servers(code)) == count else None, f"{count} servers and no more")
 
 
 def parent(process: psutil.Process) -> int | None:
@@ -122,13 +122,13 @@ def test_a_server_that_ends_is_started_again_and_given_up_after_five_times(code:
     wait_servers(code, 1)
     seen: set[int] = set()
     for _ in range(5):
-        (server,) = code.wait(lambda: [one for one in servers() if one.pid not in seen][:1] or None, "a server")
+        (server,) = code.wait(lambda: [one for one in servers(code) if one.pid not in seen][:1] or None, "a server")
         seen.add(server.pid)
         server.kill()
     assert "five times" in code.wait_said("five times")
     assert len(code.said()) == 1
     code.screenshot("crash-loop")
-    assert not [one for one in servers() if one.pid not in seen]
+    assert not [one for one in servers(code) if one.pid not in seen]
     code.click_message("Restart")
     code.wait_ready()
     code.focus_editor()
