@@ -25,7 +25,7 @@ class OpenFiles:
             self.drop(path)
             return
         chunks = extract(path, text, self._grammars).chunks
-        part, files = part_of_batches([record_batch({path: FileChunks("", chunks)}, 0)])
+        part, files = part_of_batches([record_batch({path: FileChunks("", chunks)})])
         # A file without chunks is held, too, so that what the index has of it is not found.
         self.corpus.replace({path}, part, files or {path: StoredFile("", 0)})
 

@@ -1,16 +1,15 @@
 """Which pieces of the workspace stand before a prompt, and in which order. Pure.
 
-Each source (full-text search, symbols, live context, vectors) ranks in its own unit, so ranks are fused and not scores:
-reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), behind a floor for each source.
+Each source (full-text search, symbols, live context) ranks in its own unit, so ranks are fused and not scores:
+reciprocal-rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from types import MappingProxyType
 from typing import TypeAlias
 
 RANK_CONSTANT = 10
@@ -49,7 +48,6 @@ class Source(str, Enum):
     """Full-text search."""
     DOCUMENT = "document"
     """The document itself, far from the cursor."""
-    VECTORS = "vectors"
     LIVE = "live"
     """What the user edited, visited or has open."""
 
@@ -82,27 +80,13 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """What a candidate needs in order to count."""
-
-    score: float = 0.0
-    """In the source's own unit."""
-    share: float = 0.0
-    """Of the source's best score, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
-    """How much is chosen, and by which rules."""
+    """How much is chosen."""
 
     tokens: int
     """Budget for all chunks with their paths."""
     most: int = 8
     """Chunks."""
-    floors: Mapping[Source, Floor] = field(default_factory=lambda: MappingProxyType({}))
-    """A source that is not named has none."""
-    weights: Mapping[Source, float] = field(default_factory=lambda: MappingProxyType({}))
-    """How much a source's rank counts; 1 for one that is not named."""
 
 
 def select(
@@ -123,7 +107,7 @@ def select(
     places = {_key(candidate): place for place, candidate in enumerate(present)}
     proposals = [
         (score * (STAYING if _key(candidate) in places else 1.0), score, candidate, sources)
-        for candidate, score, sources in _fuse(candidates, selection, present)
+        for candidate, score, sources in _fuse(candidates, present)
     ]
     proposals.sort(key=lambda proposal: (-proposal[0], _key(proposal[2])))
     chosen: list[Ranked] = []
@@ -147,7 +131,7 @@ def select(
 
 
 def _fuse(
-    candidates: Iterable[Candidate], selection: Selection, present: Sequence[Candidate]
+    candidates: Iterable[Candidate], present: Sequence[Candidate]
 ) -> Iterator[tuple[Candidate, float, tuple[Source, ...]]]:
     """Yield each distinct piece once, with the sum over its sources and these, the best first."""
     by_source: dict[Source, list[Candidate]] = {}
@@ -156,12 +140,10 @@ def _fuse(
     found: dict[_Key, dict[Source, tuple[float, Candidate]]] = {}
     for source in sorted(by_source):
         ranked = sorted(by_source[source], key=lambda candidate: (-candidate.score, _key(candidate)))
-        floor = selection.floors.get(source, Floor())
-        least = max(floor.score, floor.share * ranked[0].score)
         # Ranks are those without what is present, so that these are never worse off for it.
-        for rank, candidate in enumerate(candidate for candidate in ranked if candidate.score >= least):
+        for rank, candidate in enumerate(ranked):
             held = _held(candidate, present)
-            share = selection.weights.get(source, 1.0) / (RANK_CONSTANT + rank + 1)
+            share = 1.0 / (RANK_CONSTANT + rank + 1)
             found.setdefault(_key(held), {}).setdefault(source, (share, held))
     for by in found.values():
         shares = sorted(by.items(), key=lambda item: (-item[1][0], item[0]))

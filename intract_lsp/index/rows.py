@@ -28,13 +28,10 @@ class FileChunks:
     """Of the file that the chunks were cut from."""
     chunks: Sequence[SourceChunk]
     """In the order of the file; empty takes the file out of the store."""
-    vectors: Sequence[Sequence[float]] | None = None
-    """One a chunk, for a store that has vectors."""
 
 
-def arrow_schema(dimension: int) -> pa.Schema:
-    """Return the columns of the table, the last one being vectors of some length unless that is 0."""
-    columns = [
+SCHEMA = pa.schema(
+    [
         ("path", pa.string()),
         ("ordinal", pa.int32()),  # the chunk's place in its file; a row's key together with the path
         ("content_hash", pa.string()),
@@ -48,31 +45,29 @@ def arrow_schema(dimension: int) -> pa.Schema:
         ("terms", pa.list_(pa.uint32())),  # the distinct ones
         ("counts", pa.list_(pa.uint8())),  # how often each occurs, 255 at most
     ]
-    return pa.schema(columns + ([("vector", pa.list_(pa.float32(), dimension))] if dimension else []))
+)
+"""The columns of the table."""
 
 
-def record_batch(files: Mapping[str, FileChunks], dimension: int) -> pa.RecordBatch:
+def record_batch(files: Mapping[str, FileChunks]) -> pa.RecordBatch:
     """Return the rows of files by path. Raises ``IndexingError`` for a path that no text can hold."""
-    rows = [row for path, file in files.items() for row in _rows_of(path, file, dimension)]
-    schema = arrow_schema(dimension)
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    rows = [row for path, file in files.items() for row in _rows_of(path, file)]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def _rows_of(path: str, file: FileChunks, dimension: int) -> Iterable[tuple[object, ...]]:
+def _rows_of(path: str, file: FileChunks) -> Iterable[tuple[object, ...]]:
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise IndexingError(f"The file {path!a} is not indexed: rename it so that its name is valid UTF-8.") from error
-    if dimension and (file.vectors is None or len(file.vectors) != len(file.chunks)):
-        raise ValueError(f"{len(file.chunks)} chunks need as many vectors")
     in_path = code_terms(path)
     for ordinal, chunk in enumerate(file.chunks):
         # The path's words count once in each chunk: imports name files by them.
         counts = Counter(in_path)
         counts.update(code_terms(chunk.text))
-        row: tuple[object, ...] = (
+        yield (
             *(path, ordinal, file.content_hash, chunk.start_line, chunk.end_line, chunk.kind.value, chunk.language),
             chunk.symbol.encode("utf-8", "replace").decode(),
             pack(chunk.text),
@@ -80,9 +75,6 @@ def _rows_of(path: str, file: FileChunks, dimension: int) -> Iterable[tuple[obje
             np.fromiter(map(term_id, counts), np.uint32, len(counts)),
             np.fromiter((min(count, 255) for count in counts.values()), np.uint8, len(counts)),
         )
-        if dimension and file.vectors is not None:
-            row += (file.vectors[ordinal],)
-        yield row
 
 
 def part_of_batches(batches: Iterable[pa.RecordBatch]) -> tuple[Part | None, dict[str, StoredFile]]:

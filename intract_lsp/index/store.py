@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from intract_lsp.errors import IndexingError
 from intract_lsp.index.allocator import return_freed_memory, share_arenas
 from intract_lsp.index.chunk import SourceChunk
 from intract_lsp.index.corpus import Corpus, Hit, StoredFile
-from intract_lsp.index.rows import ROWS_READ_AT_ONCE, FileChunks, arrow_schema, part_of_batches, record_batch
+from intract_lsp.index.rows import ROWS_READ_AT_ONCE, SCHEMA, FileChunks, part_of_batches, record_batch
 
 LAYOUT = 1
 """Version of the table's columns and of how code becomes terms; a table of another one is not opened."""
@@ -46,19 +46,18 @@ class ChunkStore:
     Whatever touches the disk raises ``IndexingError`` where that fails; the search goes on with what it had.
     """
 
-    def __init__(self, directory: Path, recipe: str, *, writable: bool, dimension: int = 0) -> None:
+    def __init__(self, directory: Path, recipe: str, *, writable: bool) -> None:
         """Open the table of a recipe, creating it if need be and allowed.
 
         ``directory`` holds all tables of one workspace folder. ``recipe`` names all that decides what rows a file
-        gives. Only one process may have it ``writable`` (see `IndexFolder`). ``dimension`` is the length of the
-        vectors, 0 for a table without. A table that cannot be read is begun anew, if that is allowed; see `rebuilt`.
+        gives. Only one process may have it ``writable`` (see `IndexFolder`). A table that
+        cannot be read is begun anew, if that is allowed; see `rebuilt`.
         """
         self.rebuilt = False
         """Whether the table could not be read and was begun anew: its files are to be indexed again."""
-        self._name = table_name(recipe, dimension)
+        self._name = table_name(recipe)
         self._directory = directory
         self._writable = writable
-        self._dimension = dimension
         self._corpus = Corpus()
         self._table: Any = None
         self._version = 0
@@ -97,15 +96,6 @@ class ChunkStore:
         """Return the best chunks by BM25; see `Corpus.search`. It reads no file."""
         return self._corpus.search(weights, limit, without, overlay)
 
-    def search_vector(self, vector: Sequence[float], limit: int) -> list[Hit]:
-        """Return the nearest chunks by cosine similarity (the score), the nearest first. It reads the whole column."""
-        if self._table is None or not self._dimension:
-            return []
-        with _told("searched"):
-            query = self._table.search(list(vector), vector_column_name="vector").distance_type("cosine")
-            found = query.select(["path", "ordinal", "_distance"]).limit(limit).to_arrow().to_pylist()
-        return list(self._corpus.hits((row["path"], row["ordinal"], 1.0 - row["_distance"]) for row in found))
-
     def chunks_of(self, path: str) -> list[SourceChunk]:
         """Return a file's chunks in their order; none where the file is not held."""
         return self._corpus.chunks_of(path)
@@ -116,7 +106,7 @@ class ChunkStore:
 
     def prepare(self, path: str, file: FileChunks) -> PreparedRows:
         """Return the rows of a file: most of the work of `replace_prepared`, and nothing is written yet."""
-        return record_batch({path: file}, self._dimension)
+        return record_batch({path: file})
 
     def replace_prepared(self, files: Mapping[str, PreparedRows]) -> None:
         """Put rows in the place of what the store holds of some files, by path, in one commit."""
@@ -204,7 +194,7 @@ class ChunkStore:
                 with _told("removed"):
                     shutil.rmtree(self.path)
         with _told("created"):
-            self._table = self._database.create_table(self._name, schema=arrow_schema(self._dimension))
+            self._table = self._database.create_table(self._name, schema=SCHEMA)
             self._version = self._table.version
 
     def _reload(self) -> None:
@@ -239,9 +229,9 @@ class ChunkStore:
             self._version = self._table.version
 
 
-def table_name(recipe: str, dimension: int) -> str:
+def table_name(recipe: str) -> str:
     """Return the name of the table of a recipe."""
-    key = hashlib.sha256(f"{LAYOUT}\n{recipe}\n{dimension}".encode()).hexdigest()
+    key = hashlib.sha256(f"{LAYOUT}\n{recipe}".encode()).hexdigest()
     return f"chunks-{key[:16]}"
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intract_lsp.index.ranking import CHUNK_TOKENS, Candidate, Floor, Ranked, Selection, Source, select
+from intract_lsp.index.ranking import CHUNK_TOKENS, Candidate, Ranked, Selection, Source, select
 
 WORDS = ["parse", "header", "token", "value", "write", "close", "stream", "buffer"]
 
@@ -57,31 +56,12 @@ def test_one_source_proposing_twice_counts_once() -> None:
     assert texts(select(found, [], count_words, Selection(tokens=100, most=1))) == ["def best(): ..."]
 
 
-def test_weights_say_how_much_a_source_counts() -> None:
-    found = [candidate("def searched(): ...", 50.0), candidate("def symbol(): ...", 0.1, source=Source.SYMBOLS)]
-    selection = Selection(tokens=100, most=1, weights={Source.SYMBOLS: 2.0})
-    assert texts(select(found, [], count_words, selection)) == ["def symbol(): ..."]
-
-
-@pytest.mark.parametrize(
-    ("floor", "expected"),
-    [
-        (Floor(), ["def third(): ...", "def second(): ...", "def first(): ..."]),
-        (Floor(score=4.0), ["def second(): ...", "def first(): ..."]),
-        (Floor(share=0.8), ["def first(): ..."]),
-        (Floor(score=11.0), []),
-    ],
-)
-def test_floors(floor: Floor, expected: list[str]) -> None:
-    found = [candidate("def first(): ...", 10.0), candidate("def second(): ...", 5.0), candidate("def third(): ...", 3)]
-    selection = Selection(tokens=100, floors={Source.SEARCH: floor})
-    assert texts(select(found, [], count_words, selection)) == expected
-
-
-def test_a_floor_holds_for_its_source_alone() -> None:
-    found = [candidate("def live(): ...", 0.2, source=Source.LIVE), candidate("def searched(): ...", 0.2)]
-    selection = Selection(tokens=100, floors={Source.SEARCH: Floor(score=1.0)})
-    assert texts(select(found, [], count_words, selection)) == ["def live(): ..."]
+def test_scores_below_zero_rank_as_others_do() -> None:
+    found = [
+        candidate("def near(): ...", 0.0, source=Source.SYMBOLS),
+        candidate("def far(): ...", -3.0, source=Source.SYMBOLS),
+    ]
+    assert texts(select(found, [], count_words, Selection(tokens=100))) == ["def far(): ...", "def near(): ..."]
 
 
 def test_what_the_prompt_shows_anyway_is_left_out() -> None:
@@ -161,15 +141,7 @@ candidates = st.lists(
     ),
     max_size=14,
 )
-selections = st.builds(
-    Selection,
-    tokens=st.integers(0, 80),
-    most=st.integers(0, 5),
-    floors=st.dictionaries(
-        st.sampled_from(Source), st.builds(Floor, score=st.floats(0, 50), share=st.floats(0, 1)), max_size=2
-    ),
-    weights=st.dictionaries(st.sampled_from(Source), st.floats(0.1, 3), max_size=2),
-)
+selections = st.builds(Selection, tokens=st.integers(0, 80), most=st.integers(0, 5))
 
 
 FILE = [f"{one} {other}" for one in WORDS for other in WORDS]

@@ -20,16 +20,16 @@ from intract_lsp.index.store import ChunkStore, drop_tables
 from intract_lsp.state import open_state
 
 
-def file_of(path: str, content_hash: str, *texts: str, vectors: list[list[float]] | None = None) -> FileChunks:
+def file_of(path: str, content_hash: str, *texts: str) -> FileChunks:
     chunks = [
         SourceChunk(path, 10 * number, 10 * number + 9, ChunkKind.DEFINITION, "python", f"C.f{number}", text)
         for number, text in enumerate(texts)
     ]
-    return FileChunks(content_hash, chunks, vectors)
+    return FileChunks(content_hash, chunks)
 
 
-def opened(directory: Path, recipe: str = "r1", *, writable: bool = True, dimension: int = 0) -> ChunkStore:
-    return ChunkStore(directory, recipe, writable=writable, dimension=dimension)
+def opened(directory: Path, recipe: str = "r1", *, writable: bool = True) -> ChunkStore:
+    return ChunkStore(directory, recipe, writable=writable)
 
 
 def test_files_are_replaced_and_removed_in_one_commit_each(tmp_path: Path) -> None:
@@ -117,19 +117,6 @@ def test_old_versions_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
         store.compact()
         sizes.append(store.size_on_disk())
     assert sizes[-1] < 1.5 * sizes[0]
-
-
-def test_vectors_lie_in_the_same_table(tmp_path: Path) -> None:
-    store = opened(tmp_path, dimension=3)
-    vectors = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
-    store.replace_files({"a.py": file_of("a.py", "h", "first", "second", vectors=vectors)})
-    store.replace_files({"b.py": file_of("b.py", "h", "third", vectors=[[0.0, 0.6, 0.8]])})
-    for held in (store, opened(tmp_path, dimension=3, writable=False)):
-        hits = held.search_vector([0.0, 1.0, 0.0], 2)
-        assert [(hit.chunk.text, round(hit.score, 3)) for hit in hits] == [("second", 1.0), ("third", 0.6)]
-    with pytest.raises(ValueError, match="2 chunks need as many vectors"):
-        store.replace_files({"c.py": file_of("c.py", "h", "one", "two", vectors=vectors[:1])})
-    assert opened(tmp_path).search_vector([0.0, 1.0, 0.0], 2) == []
 
 
 def test_a_reader_writes_nothing_and_waits_for_a_first_table(tmp_path: Path) -> None:

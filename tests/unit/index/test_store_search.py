@@ -60,7 +60,7 @@ def part(files: dict[str, list[str]]) -> tuple[Part | None, dict[str, StoredFile
         path: FileChunks("h", [chunk(path, line, text) for line, text in enumerate(texts)])
         for path, texts in files.items()
     }
-    return part_of_batches([record_batch(contents, 0)])
+    return part_of_batches([record_batch(contents)])
 
 
 def corpus_of(*steps: dict[str, list[str]]) -> Corpus:
