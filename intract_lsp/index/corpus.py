@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,14 +151,6 @@ class Corpus:
             found += ((-float(scores[row]), part.chunks.paths[row], row, part) for row in rows.tolist())
         # A path is alive in one part only, so that the parts themselves are never compared.
         return [Hit(part.chunks[row], -score) for score, _, row, part in sorted(found)[:limit]]
-
-    def hits(self, rows: Iterable[tuple[str, int, float]]) -> Iterator[Hit]:
-        """Yield hits for rows known by path, place in the file and score; what is no longer there is left out."""
-        parts = self._parts
-        for path, ordinal, score in rows:
-            for part in parts:
-                if ordinal < len(part.spans.get(path, ())):
-                    yield Hit(part.chunks[part.spans[path][ordinal]], score)
 
 
 def _tidied(parts: list[Part]) -> tuple[Part, ...]:
