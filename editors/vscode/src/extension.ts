@@ -19,6 +19,7 @@ export function activate(context: vscode.ExtensionContext): void {
     const ending = new AbortController();
     const session = new Session(context, log, complaints(log));
     const bar = new StatusBar(session);
+    const late = new LateSuggestions(session);
     const panels = new Panels();
     const adapters = new AdapterTree(session);
     const install = async (): Promise<void> => {
@@ -26,13 +27,12 @@ export function activate(context: vscode.ExtensionContext): void {
         await installServer(context, log, ending.signal);
         await session.restartByHand();
     };
-    const parts = { context, session, bar, panels, adapters, log, installServer: install };
+    const parts = { context, session, bar, late, panels, adapters, log, installServer: install };
     context.subscriptions.push(
         ...registerCommands(parts),
         { dispose: () => ending.abort() },
-        log, bar, panels, adapters, session,
+        log, bar, late, panels, adapters, session,
         new CursorReports(session),
-        new LateSuggestions(session),
         ...listeners(session),
     );
     stopSession = () => session.stop();

@@ -1,40 +1,74 @@
-/** Asks again when the model has become ready, where something was asked for in vain meanwhile. */
+/** Asks for a suggestion, once the model is ready: also where something was typed or asked for before. */
 import * as vscode from 'vscode';
+import { isServed } from './documents.ts';
 import type { Session } from './session.ts';
 
 export class LateSuggestions implements vscode.Disposable {
     readonly #session: Session;
-    readonly #subscription: vscode.Disposable;
-    /** Where the cursor was at the last request that came too early. */
+    readonly #subscriptions: readonly vscode.Disposable[];
+    /** The place of the last edit, or of the last wish, that came too early. */
     #place: string | undefined;
 
     constructor(session: Session) {
         this.#session = session;
-        this.#subscription = session.onDidChange(() => this.#follow());
+        this.#subscriptions = [
+            session.onDidChange(() => this.#follow()),
+            vscode.workspace.onDidChangeTextDocument((event) => this.#edited(event)),
+        ];
     }
 
     dispose(): void {
-        this.#subscription.dispose();
+        vscode.Disposable.from(...this.#subscriptions).dispose();
+    }
+
+    /** Ask at the cursor. Return false if that has to wait: VS Code would not ask a second time at the same place. */
+    ask(): boolean {
+        if (this.#loading) {
+            this.#place = placeOfCursor();
+            return false;
+        }
+        void vscode.commands.executeCommand('editor.action.inlineSuggest.trigger');
+        return true;
+    }
+
+    /** Whether there may be suggestions in a moment. */
+    get #loading(): boolean {
+        const { state, status, offers } = this.#session;
+        switch (status?.engine?.state) {
+            case undefined:
+                return state.kind !== 'failed' && state.kind !== 'missing' && state.kind !== 'stopped';
+            case 'loading':
+                return true;
+            default:
+                return !offers;
+        }
+    }
+
+    /** VS Code asks nobody about what is typed before a server has registered; that is a moment after its start. */
+    #edited({ document, contentChanges }: vscode.TextDocumentChangeEvent): void {
+        const last = contentChanges.at(-1);
+        if (this.#loading && last !== undefined && isServed(document.uri.scheme)) {
+            this.#place = place(document, document.positionAt(last.rangeOffset + last.text.length));
+        }
     }
 
     #follow(): void {
-        const { asking, status } = this.#session;
-        switch (status?.engine?.state) {
-            case 'loading':
-                this.#place = asking > 0 ? placeOfCursor() : this.#place;
-                break;
-            case 'ready':
-                // Whoever went on meanwhile is asked about where he is now.
-                if (this.#place !== undefined && this.#place === placeOfCursor()) {
-                    void vscode.commands.executeCommand('editor.action.inlineSuggest.trigger');
-                }
-                this.#place = undefined;
-                break;
+        if (this.#loading) {
+            return;
         }
+        // Whoever went on meanwhile is asked about where he is now.
+        if (this.#place !== undefined && this.#place === placeOfCursor()) {
+            this.ask();
+        }
+        this.#place = undefined;
     }
 }
 
 function placeOfCursor(): string | undefined {
     const editor = vscode.window.activeTextEditor;
-    return editor && `${editor.document.uri.toString()} ${editor.document.version} ${editor.selection.active.line} ${editor.selection.active.character}`;
+    return editor && place(editor.document, editor.selection.active);
+}
+
+function place(document: vscode.TextDocument, position: vscode.Position): string {
+    return `${document.uri.toString()} ${document.version} ${position.line} ${position.character}`;
 }

@@ -56,32 +56,56 @@ from intract_lsp.inference.echo_engine import EchoEngine
 at_once = EchoEngine.load
 
 
-def load(*arguments):
+def wait():
     while not Path({go!r}).exists():
         time.sleep(0.01)
+
+
+def load(*arguments):
+    wait()
     return at_once(*arguments)
 
 
 EchoEngine.load = load
+if {server_too}:
+    wait()
 main()
 """
 
 
-def test_what_was_typed_while_the_model_loaded_gets_its_suggestion(code: Window, tmp_path: Path) -> None:
+def late(code: Window, tmp_path: Path, *, server_too: bool) -> Path:
+    """Have a server whose model, or which itself, waits for the file that is returned."""
     go = tmp_path / "go"
-    (tmp_path / "late.py").write_text(LATE.format(go=str(go)), encoding="utf-8")
+    (tmp_path / "late.py").write_text(LATE.format(go=str(go), server_too=server_too), encoding="utf-8")
     code.configure(server__path=program(tmp_path, f'"{tmp_path / "late.py"}"'))
+    return go
+
+
+@pytest.mark.parametrize(
+    ("server_too", "said"), [(False, "Loading the model"), (True, "The server is starting")], ids=["model", "server"]
+)
+def test_what_was_typed_too_early_gets_its_suggestion(
+    code: Window, tmp_path: Path, server_too: bool, said: str
+) -> None:
+    go = late(code, tmp_path, server_too=server_too)
     code.open("early.py", "")
-    code.wait(lambda: any("oading" in label for label in code.labels()) or None, "the model to be loading")
+    code.wait(lambda: any(said in label for label in code.labels()) or None, said)
     code.type("early")
-
-    def refused() -> bool | None:
-        return code.ask("execute", command="intract.why").get("reason") == "loading" or None
-
-    code.wait(refused, "a request that comes too early")
+    code.wait_text("early")
     assert not code.ghost()
     go.touch()
     code.wait_ghost("echo(early)")
+
+
+def test_what_was_asked_too_early_gets_its_suggestion(code: Window, tmp_path: Path) -> None:
+    go = late(code, tmp_path, server_too=False)
+    code.open("asked.py", "asked")
+    code.wait(lambda: any("Loading the model" in label for label in code.labels()) or None, "the model to be loading")
+    code.run("intract.suggest")
+    code.wait(lambda: "Loading the model" in code.texts(".statusbar-item") or None, "the answer in the status bar")
+    assert not code.ghost()
+    go.touch()
+    code.wait_ghost("echo(asked)")
 
 
 def test_a_setting_of_the_wrong_kind_is_named(code: Window) -> None:

@@ -7,17 +7,21 @@ import { without } from './values.ts';
 
 /** VS Code's own commands, which act on whatever suggestion is shown. */
 const EDITOR_COMMANDS: Readonly<Record<string, string>> = {
-    'intract.suggest': 'editor.action.inlineSuggest.trigger',
     'intract.acceptWord': 'editor.action.inlineSuggest.acceptNextWord',
     'intract.acceptLine': 'editor.action.inlineSuggest.acceptNextLine',
     'intract.nextSuggestion': 'editor.action.inlineSuggest.showNext',
     'intract.previousSuggestion': 'editor.action.inlineSuggest.showPrevious',
 };
 
-export function completionCommands({ session, bar, panels }: Parts): Handlers {
+export function completionCommands({ session, bar, late, panels }: Parts): Handlers {
     const editor = Object.entries(EDITOR_COMMANDS).map(([id, command]) => [id, () => void vscode.commands.executeCommand(command)]);
     return {
         ...Object.fromEntries(editor),
+        'intract.suggest': () => {
+            if (!late.ask()) {
+                vscode.window.setStatusBarMessage(bar.presentation.sentence, 4000);
+            }
+        },
         'intract.whyNoSuggestion': async () => {
             const answer = foundHere(bar, session) ?? (await session.execute<WhyAnswer>('intract.why', activeUri()));
             panels.show('why', 'Why No Suggestion?', whyPage(answer), PANEL_COMMANDS);

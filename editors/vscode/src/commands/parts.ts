@@ -1,5 +1,6 @@
 /** What the commands work with. */
 import type * as vscode from 'vscode';
+import type { LateSuggestions } from '../late.ts';
 import type { Panels } from '../panels/panel.ts';
 import type { Session } from '../session.ts';
 import type { StatusBar } from '../status/bar.ts';
@@ -9,6 +10,7 @@ export interface Parts {
     readonly context: vscode.ExtensionContext;
     readonly session: Session;
     readonly bar: StatusBar;
+    readonly late: LateSuggestions;
     readonly panels: Panels;
     readonly adapters: AdapterTree;
     readonly log: vscode.LogOutputChannel;
