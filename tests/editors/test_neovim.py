@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from conftest import VERSIONS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Neovim, StartNeovim
+
+LATE_SERVER = Path(__file__).resolve().parent / "late_server.py"
 
 
 def test_tab_accepts_the_ghost_text_and_the_server_hears_of_it(neovim: Neovim, source: Path) -> None:
@@ -158,3 +161,24 @@ def test_the_server_is_told_where_the_cursor_rests(start_neovim: StartNeovim, so
     neovim.wait(lambda: neovim.lua("return #vim.lsp.get_clients() == 0") or None, "the server to end")
     neovim.keys("i")
     assert neovim.messages == ""
+
+
+@pytest.mark.parametrize("late", ["model", "server"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_typed_too_early_gets_its_suggestion(
+    start_neovim: StartNeovim, source: Path, tmp_path: Path, version: str, late: str
+) -> None:
+    go = tmp_path / "go"
+    server = [sys.executable, str(LATE_SERVER), str(go), late, "serve", "--engine", "echo"]
+    neovim = start_neovim(version=version, server=server)
+    neovim.api.command(f"edit {source}")
+    if late == "model":
+        state = "return require('intract.status').of_buffer(0).state"
+        neovim.wait(lambda: neovim.lua(state) == "loading" or None, "the model to be loading")
+    neovim.keys("Goearly")
+    neovim.wait_lines(["first = 1", "second = 2", "early"])
+    assert neovim.ghost() is None
+    go.touch()
+    neovim.wait_ghost("echo(early)")
+    neovim.keys("<Tab>")
+    neovim.wait_lines(["first = 1", "second = 2", "earlyecho(early)"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(900)
 
+LATE_SERVER = Path(__file__).resolve().parents[1] / "late_server.py"
 MOST_ACTIVATION_MS = 150
 
 
@@ -46,48 +47,16 @@ def parent(process: psutil.Process) -> int | None:
         return None
 
 
-LATE = """
-import time
-from pathlib import Path
-
-from intract_lsp.cli import main
-from intract_lsp.inference.echo_engine import EchoEngine
-
-at_once = EchoEngine.load
-
-
-def wait():
-    while not Path({go!r}).exists():
-        time.sleep(0.01)
-
-
-def load(*arguments):
-    wait()
-    return at_once(*arguments)
-
-
-EchoEngine.load = load
-if {server_too}:
-    wait()
-main()
-"""
-
-
-def late(code: Window, tmp_path: Path, *, server_too: bool) -> Path:
-    """Have a server whose model, or which itself, waits for the file that is returned."""
+def late(code: Window, tmp_path: Path, part: str) -> Path:
+    """Have a server of which a part waits for the file that is returned."""
     go = tmp_path / "go"
-    (tmp_path / "late.py").write_text(LATE.format(go=str(go), server_too=server_too), encoding="utf-8")
-    code.configure(server__path=program(tmp_path, f'"{tmp_path / "late.py"}"'))
+    code.configure(server__path=program(tmp_path, f'"{LATE_SERVER}" "{go}" {part}'))
     return go
 
 
-@pytest.mark.parametrize(
-    ("server_too", "said"), [(False, "Loading the model"), (True, "The server is starting")], ids=["model", "server"]
-)
-def test_what_was_typed_too_early_gets_its_suggestion(
-    code: Window, tmp_path: Path, server_too: bool, said: str
-) -> None:
-    go = late(code, tmp_path, server_too=server_too)
+@pytest.mark.parametrize(("part", "said"), [("model", "Loading the model"), ("server", "The server is starting")])
+def test_what_was_typed_too_early_gets_its_suggestion(code: Window, tmp_path: Path, part: str, said: str) -> None:
+    go = late(code, tmp_path, part)
     code.open("early.py", "")
     code.wait(lambda: any(said in label for label in code.labels()) or None, said)
     code.type("early")
@@ -98,7 +67,7 @@ def test_what_was_typed_too_early_gets_its_suggestion(
 
 
 def test_what_was_asked_too_early_gets_its_suggestion(code: Window, tmp_path: Path) -> None:
-    go = late(code, tmp_path, server_too=False)
+    go = late(code, tmp_path, "model")
     code.open("asked.py", "asked")
     code.wait(lambda: any("Loading the model" in label for label in code.labels()) or None, "the model to be loading")
     code.run("intract.suggest")

@@ -66,6 +66,9 @@ local function attach(client, bufnr)
   end
   follow_cursor(client, bufnr)
   follow_copies(client, bufnr)
+  if bufnr == vim.api.nvim_get_current_buf() then
+    require('intract.own_client').ask_again()
+  end
 end
 
 --- Waits for servers to be attached to buffers. An autocommand and not the configuration's `on_attach`, which a user's
@@ -79,6 +82,16 @@ function M.listen()
       local client = vim.lsp.get_client_by_id(event.data.client_id)
       if client and client.name == servers.NAME then
         attach(client, event.buf)
+      end
+    end,
+  })
+  vim.api.nvim_create_autocmd('User', {
+    group = group,
+    pattern = 'IntractReady',
+    desc = 'Ask for what intract-lsp could not answer while its model was loading',
+    callback = function(event)
+      if vim.lsp.buf_is_attached(0, event.data.client_id) then
+        require('intract.own_client').ask_again()
       end
     end,
   })

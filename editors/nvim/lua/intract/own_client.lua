@@ -1,4 +1,5 @@
---- Asks for suggestions where Neovim does not: in insert mode before 0.12, and when the user asks for one.
+--- Asks for suggestions where Neovim does not: in insert mode before 0.12, when the server has become ready to answer,
+--- and when the user asks for one.
 local ghost = require('intract.ghost')
 local servers = require('intract.servers')
 local suggestions = require('intract.suggestion')
@@ -128,6 +129,11 @@ function M.attach(bufnr)
     desc = 'Take the suggestion of intract-lsp away',
     callback = M.abort,
   })
+end
+
+--- Asks in insert mode what nobody could answer before: the keys that would have asked are typed.
+function M.ask_again()
+  ask(AUTOMATIC)
 end
 
 --- Asks at once, because the user wants a suggestion here.

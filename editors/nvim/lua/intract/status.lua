@@ -101,13 +101,23 @@ function M.of_buffer(bufnr)
   return M.present(last[client.id], vim.bo[bufnr].filetype)
 end
 
+---@param pattern string
+---@param client_id integer
+local function tell(pattern, client_id)
+  vim.api.nvim_exec_autocmds('User', { pattern = pattern, modeline = false, data = { client_id = client_id } })
+end
+
 --- Takes a status from a server, and has the status line drawn anew.
 ---
 ---@param status table
 ---@param client_id integer
 function M.receive(status, client_id)
+  local before = vim.tbl_get(last, client_id, 'engine', 'state')
   last[client_id] = status
-  vim.api.nvim_exec_autocmds('User', { pattern = 'IntractStatus', modeline = false, data = { client_id = client_id } })
+  tell('IntractStatus', client_id)
+  if before == 'loading' and status.engine.state == 'ready' then
+    tell('IntractReady', client_id)
+  end
   vim.cmd.redrawstatus()
 end
 
