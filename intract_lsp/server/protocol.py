@@ -7,11 +7,12 @@ pygls raises while it reads a malformed message, before anything knows the reque
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from typing import Any
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
-from pygls.protocol import LanguageServerProtocol
+from pygls.protocol import LanguageServerProtocol, lsp_method
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,17 @@ class IntractProtocol(LanguageServerProtocol):
     def shut_down(self) -> bool:
         """Whether the client has sent ``shutdown``."""
         return self._shutdown
+
+    @lsp_method(types.SHUTDOWN)
+    def lsp_shutdown(self, *args: Any) -> Generator[Any, Any, None]:
+        """Answer what is at work as cancelled, then shut down.
+
+        pygls does so itself, but stumbles over requests that are answered as they are cancelled (its issue 606).
+        """
+        for id_, future in list(self._request_futures.items()):
+            if id_ != self.msg_id:
+                future.cancel()
+        yield from super().lsp_shutdown(*args)
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         """Leave an object as it is: the JSON reader calls this for each object within a message too."""

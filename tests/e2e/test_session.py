@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from raw_client import CLIENT, SECONDS, RawClient, Start, server_command, watched_command
 
+CANCELLED = -32800
 INITIALIZE_SECONDS = 1.0
 DYNAMIC = {"textDocument": {"inlineCompletion": {"dynamicRegistration": True}}}
 URI = "file:///w/a.py"
@@ -135,6 +136,15 @@ def test_a_client_that_refuses_the_progress_token_is_served_all_the_same(start: 
 def test_shutdown_and_exit_end_the_process_cleanly(client: RawClient) -> None:
     assert client.leave() == 0
     assert "Traceback" not in client.stderr
+
+
+def test_shutdown_answers_commands_that_are_still_at_work(client: RawClient) -> None:
+    asked = [client.request("workspace/executeCommand", {"command": "intract.adapters.list"}) for _ in range(5)]
+    assert client.leave() == 0
+    for id_ in asked:
+        (answer,) = client.responses[id_]
+        assert "result" in answer or answer["error"]["code"] == CANCELLED
+    assert "ERROR" not in client.log
 
 
 def test_exit_without_shutdown_is_exit_code_1(start: Start) -> None:
