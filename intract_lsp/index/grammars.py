@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
 
-from tree_sitter import Language, Parser, Tree
+from tree_sitter import Language, Parser, Point, Tree
 
 _LOG = logging.getLogger(__name__)
 
@@ -236,6 +236,8 @@ class Grammars:
 
     def __init__(self) -> None:
         self._parsers: dict[str, Parser | None] = {}
+        self._piece = bytearray()
+        """What the parser reads, always one object: it never lets go of what it was given (py-tree-sitter 0.26)."""
 
     def grammar(self, language: str, source: bytes) -> str:
         """Return the language whose grammar suits a text; a header file does not say whether it is C or C++."""
@@ -250,7 +252,12 @@ class Grammars:
             return None
         if language == "cpp":
             source = _EXPORT_MACRO.sub(lambda match: match.group(1) + b" " * len(match.group(2)), source)
-        return parser.parse(lambda offset, _: source[offset : offset + _READ_BYTES])
+
+        def read(offset: int, _: Point) -> bytearray:
+            self._piece[:] = source[offset : offset + _READ_BYTES]
+            return self._piece
+
+        return parser.parse(read)
 
 
 def _parser(language: str) -> Parser | None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
-from tree_sitter import Language
+import tree_sitter_python
+from tree_sitter import Language, Parser
 
 from intract_lsp.index import grammars as module
 from intract_lsp.index.chunker import chunk_file
@@ -90,3 +92,29 @@ def test_other_threads_run_while_a_large_file_is_parsed() -> None:
     done.set()
     thread.join()
     assert sum(start < at < end for at in ticks) >= 3
+
+
+def test_what_was_parsed_is_let_go() -> None:
+    """The binding keeps a reference to every piece that its reader returned: 100 texts would stay in memory, twice."""
+    grammars = Grammars()
+    source = b"def f(a, b):\n    return a + b\n\n" * 3000
+    tracemalloc.start()
+    try:
+        grammars.parse("python", source)
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(100):
+            grammars.parse("python", source)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < len(source)
+
+
+def test_a_text_of_any_length_is_read_whole() -> None:
+    parser = Parser(Language(tree_sitter_python.language()))
+    grammars = Grammars()
+    for lines in (0, 1, 255, 256, 257, 512, 3, 600):
+        source = b"x = [1, 2, 3333]\n"[:16] * lines
+        tree = grammars.parse("python", source)
+        assert tree is not None
+        assert str(tree.root_node) == str(parser.parse(source).root_node)
