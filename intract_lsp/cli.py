@@ -187,7 +187,7 @@ def models_remove(name: str) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a row for each item here.")
 @click.option("--json", "as_json", is_flag=True, help="Print only the summary, as one JSON line.")
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
-def evaluate(
+def evaluate_items(
     items: Path,
     workspace: Path | None,
     repositories: Path | None,
@@ -270,6 +270,33 @@ def _echo_plan(values: dict[str, Any]) -> None:
     click.echo(values["memory"]["message"])
     if values["minutes"]:
         click.echo(f"{values['minutes']:g} minutes of training, and the time to measure what came of it.")
+
+
+@cli.command("evaluate")
+@click.argument("directory", type=_FOLDER, default=".", metavar="[DIR]")
+@click.option("--adapter", metavar="ID", help="An adapter's id; default: the one that serves in the folder.")
+@click.option("--model", metavar="NAME", help="A model's name or path instead of the settings' model.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but one JSON line.")
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE", help=_SET_HELP)
+def evaluate_on_folder(
+    directory: Path, adapter: str | None, model: str | None, as_json: bool, options: tuple[str, ...]
+) -> None:
+    """Measure an adapter on a folder's newest code (default: this one), as the gate of `finetune` does.
+
+    The last line printed is a JSON object. Nothing is trained, and nothing changes.
+    """
+    from intract_lsp.finetune import evaluate_adapter
+
+    app = _quiet_app(options, model)
+    values = evaluate_adapter(app, directory, adapter, _progress())
+    if not as_json:
+        click.echo(f"As a candidate {values['adapter']} would be {_AS_CANDIDATE[values['status']]}.")
+        for reason in values["reasons"]:
+            click.echo(reason)
+    click.echo(json.dumps(values, ensure_ascii=False))
+
+
+_AS_CANDIDATE = {"promoted": "promoted", "shadow": "kept aside: too little could be measured", "rejected": "rejected"}
 
 
 @cli.group()

@@ -87,6 +87,24 @@ def dry_run(app: App, folder: Path, changes: Mapping[str, Any], reporter: Report
         return expected(spec, reporter)
 
 
+def evaluate_adapter(app: App, folder: Path, adapter: str | None, reporter: Reporter) -> dict[str, Any]:
+    """Return what the gate says of an adapter at a folder's newest code; ``None`` is the one that serves there."""
+    # Imported here: it brings torch.
+    from intract_lsp.training.assessment import assess
+
+    spec = app.new_run(folder, {})
+    with reporter:
+        found, judged = assess(spec, adapter, app.paths, reporter)
+    verdict = judged.verdict
+    return {
+        "adapter": found.id,
+        "workspace": spec.workspace,
+        "status": verdict.status.value,
+        "reasons": list(verdict.reasons[1:]),
+        **verdict.figures,
+    }
+
+
 def done(app: App, future: Future[_Done]) -> _Done:
     """Wait for what is done with adapters, then let the app's threads go."""
     try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.completion.service import Policy
 from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.model_engine import ModelEngine
+from intract_lsp.models.store import quantized_copy
+from intract_lsp.paths import Paths
 from intract_lsp.training.arm import EngineArm
+from intract_lsp.training.spec import RunSpec
 
 BASE, ACTIVE, CANDIDATE = "base", "active", "candidate"
 
@@ -23,6 +27,12 @@ class Arms:
     by_name: Mapping[str, EngineArm]
     card: ModelCard
     """Of the base."""
+
+
+def served_files(spec: RunSpec, paths: Paths) -> ModelFiles:
+    """Return the files of a run's base model as a server loads them."""
+    directory = Path(spec.model_directory)
+    return ModelFiles(spec.model, directory, spec.fim_family, quantized_copy(directory, paths))
 
 
 @contextmanager

@@ -19,16 +19,16 @@ from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.errors import TrainingError
 from intract_lsp.index.allocator import return_freed_memory
 from intract_lsp.index.folder import folder_key
-from intract_lsp.inference.engine import AdapterFiles, AdapterKind, ModelFiles
+from intract_lsp.inference.engine import AdapterFiles, AdapterKind
 from intract_lsp.inference.loading import CPU_BUDGET, GPU_BUDGET
 from intract_lsp.inference.tokenizer import load_tokenizer
-from intract_lsp.models.store import MANIFEST, quantized_copy, weights_fingerprint
+from intract_lsp.models.store import MANIFEST, weights_fingerprint
 from intract_lsp.paths import Paths
 from intract_lsp.state import open_state
 from intract_lsp.training.adapter_directory import new_id
 from intract_lsp.training.adapter_table import AdapterStatus
 from intract_lsp.training.adapters import AdapterRegistry
-from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, loaded
+from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, loaded, served_files
 from intract_lsp.training.attempt import COMMITS_FILE
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.curve import Curve
@@ -213,8 +213,7 @@ class Run:
         secrets: tuple[tuple[str, str], ...],
     ) -> Judged:
         spec = self._spec
-        directory = Path(spec.model_directory)
-        files = ModelFiles(spec.model, directory, spec.fim_family, quantized_copy(directory, self._paths))
+        files = served_files(spec, self._paths)
         versions: dict[str, AdapterFiles | None] = {BASE: None, CANDIDATE: candidate}
         active = registry.active(folder_key(Path(spec.workspace)), candidate.base)
         if active is not None:

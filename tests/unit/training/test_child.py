@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from intract_lsp.app import App, build_app, load_settings
-from intract_lsp.errors import TrainingError
+from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.paths import default_paths
 from intract_lsp.training.events import Finished, Note, decode
+from intract_lsp.training.gate import Status, Verdict
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunState
 from intract_lsp.training.spec import RunSpec
@@ -107,6 +108,29 @@ def test_a_run_is_stopped_goes_on_is_proven_serves_and_is_rolled_back(app: App, 
     assert app.adapters.saw("later.py", project).result(PATIENCE) == []
     assert app.adapters.rollback(project).result(PATIENCE).startswith("Rolled back")
     assert app.worker.card.adapter == ""
+    evaluated_anew(replace(spec, folder=str(tmp_path / "unused")), last)
+
+
+def evaluated_anew(spec: RunSpec, run: RunStatus) -> None:
+    """The adapter is found as good as the run has found it, and nothing is left of the measuring."""
+    from intract_lsp.training.assessment import assess
+
+    def measure(spec: RunSpec, adapter: str | None) -> Verdict:
+        found, judged = assess(spec, adapter, default_paths(), lambda sentence, fraction: None)
+        assert found.id == run.adapter
+        return judged.verdict
+
+    verdict = measure(spec, run.adapter)
+    assert verdict.status is Status.PROMOTED
+    assert verdict.figures["nll_adapter"] == pytest.approx(run.figures["nll_adapter"], rel=0.1)
+    assert not Path(spec.folder).exists()
+    with pytest.raises(TrainingError, match=r"serves in .*: name one of"):
+        measure(spec, None)
+    with pytest.raises(AdapterError, match="no-such"):
+        measure(spec, "no-such")
+    other = write_model(Path(spec.workspace).parent / "other-model", seed=7)
+    with pytest.raises(TrainingError, match="was trained on"):
+        measure(replace(spec, model_directory=str(other)), run.adapter)
 
 
 def process_of_run() -> psutil.Process | None:
