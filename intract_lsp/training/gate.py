@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import median
 
-from intract_lsp.evaluation.scores import mcnemar_p
-from intract_lsp.training.comparison import CONFIDENCE, Comparison, both_shown, compare, relative_change, shared
+from intract_lsp.evaluation.scores import Interval, mcnemar_p
+from intract_lsp.training.comparison import CONFIDENCE, Comparison, beyond, both_shown, compare, relative_change, shared
 from intract_lsp.training.leak import Leaks
 from intract_lsp.training.measure import Measured
 
@@ -86,7 +86,8 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
         for name, measured in references.items()
         for one in compare(name, measured, evidence.candidate, rules.resamples, seed)
     )
-    guard = relative_change(shared(evidence.guard_base, evidence.guard_candidate))
+    guarded = shared(evidence.guard_base, evidence.guard_candidate)
+    guard = relative_change(guarded)
     by_name = {(one.name, one.against): one for one in compared}
     harm = [
         *_unfinite(evidence),
@@ -118,7 +119,10 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
     else:
         status, head = Status.PROMOTED, "Promoted: it does better on the newest code and worse at nothing."
         reasons = [sentence for _, sentence in gains]
-    return Verdict(status, (head, *reasons), _figures(evidence, n, guard, by_name), compared)
+    own = beyond(pairs, guarded, rules.resamples, seed)
+    return Verdict(
+        status, (head, *reasons, *_told_apart(guard, own)), _figures(evidence, n, guard, own, by_name), compared
+    )
 
 
 def _gain(name: str, by_name: dict[tuple[str, str], Comparison], rules: Rules) -> tuple[bool, str]:
@@ -223,12 +227,22 @@ def _slower(evidence: Evidence, rules: Rules) -> list[str]:
     return [f"It is slower: {before:.1f} → {after:.1f} ms a token."]
 
 
+def _told_apart(guard: float | None, own: Interval) -> list[str]:
+    """Return how much of a gain is the project's, where code of no project has become likelier, too."""
+    if guard is None or guard >= 0 or math.isnan(own.mean):
+        return []
+    return [
+        f"Loss on code of no project has changed by {_percent(guard)}, too; this project's by {_percent(own.mean)} "
+        f"beyond that (95 % interval {_percent(own.low)} to {_percent(own.high)})."
+    ]
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:+.1f} %".replace("-", "−")
 
 
 def _figures(
-    evidence: Evidence, n: int, guard: float | None, by_name: dict[tuple[str, str], Comparison]
+    evidence: Evidence, n: int, guard: float | None, own: Interval, by_name: dict[tuple[str, str], Comparison]
 ) -> dict[str, float | None]:
     figures: dict[str, float | None] = {
         "n": n,
@@ -254,5 +268,7 @@ def _figures(
         figures[f"ms_per_token_{key}"] = median(pair[index] for pair in rates) if rates else None
     figures["guard_nll_base"], figures["guard_nll_adapter"] = evidence.guard_base.nll, evidence.guard_candidate.nll
     figures["guard_nll_change"] = guard
+    figures["nll_beyond_guard"] = own.mean
+    figures["nll_beyond_guard_low"], figures["nll_beyond_guard_high"] = own.low, own.high
     figures["secrets_probed"], figures["secrets_leaked"] = evidence.leaks.probes, evidence.leaks.leaked
     return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}

@@ -113,6 +113,18 @@ def test_a_gain_that_a_few_long_middles_make_up_is_not_taken_for_one() -> None:
     assert verdict.status is Status.REJECTED and "few long ones" in verdict.reasons[1]
 
 
+def test_what_code_of_no_project_gained_too_is_told_apart() -> None:
+    alike = judge(evidence(-0.10, guard=-0.10), QUICK)
+    low, high = alike.figures["nll_beyond_guard_low"], alike.figures["nll_beyond_guard_high"]
+    assert low is not None and high is not None
+    assert low < 0 < high
+    assert alike.figures["nll_beyond_guard"] == pytest.approx(0, abs=0.01)
+    assert "Loss on code of no project has changed by −10.0 %, too" in alike.reasons[-1]
+    own = judge(evidence(-0.10), QUICK)
+    assert own.figures["nll_beyond_guard"] == pytest.approx(-0.10, abs=0.01)
+    assert not any("too" in reason for reason in own.reasons)
+
+
 def test_with_an_active_adapter_a_candidate_must_beat_it_too() -> None:
     first, second = evidence(-0.10), evidence(-0.20)
     both = replace(first, active=second.candidate)
