@@ -20,6 +20,7 @@ import lancedb
 import pyarrow as pa
 
 from intract_lsp.errors import IndexingError
+from intract_lsp.index import compaction
 from intract_lsp.index.allocator import return_freed_memory, share_arenas
 from intract_lsp.index.chunk import SourceChunk
 from intract_lsp.index.corpus import Corpus, Hit, StoredFile
@@ -165,8 +166,8 @@ class ChunkStore:
         It takes time and disk in proportion to the table, and cannot be stopped; call it when nobody waits.
         """
         with self._commit():
-            self._table.optimize(cleanup_older_than=OLD_VERSIONS_KEPT)
-        return_freed_memory()
+            compaction.compact(self._directory, self._name, OLD_VERSIONS_KEPT)
+            self._table.checkout_latest()
 
     def size_on_disk(self) -> int:
         """Return the bytes of all files of the table, old versions included."""

@@ -106,6 +106,29 @@ def test_compaction_is_due_after_many_changes_and_keeps_searches_going(
     assert len(reader.search({"needle": 1.0}, 9)) == len(store.search({"needle": 1.0}, 9)) == 5
 
 
+def test_a_compaction_that_fails_is_told_and_leaves_the_table_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    store.replace_files({"a.py": file_of("a.py", "h", "needle")})
+    monkeypatch.setattr(store, "_name", "chunks-none")
+    with pytest.raises(IndexingError, match=r"could not be written .*chunks-none"):
+        store.compact()
+    monkeypatch.undo()
+    store.replace_files({"b.py": file_of("b.py", "h", "needle")})
+    store.compact()
+    assert {row["path"] for row in opened(tmp_path).rows()} == {"a.py", "b.py"}
+
+
+def test_a_compaction_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
+    opened(tmp_path).replace_files({"a.py": file_of("a.py", "h", "needle")})
+    (table,) = tmp_path.glob("*.lance")
+    command = [sys.executable, "-m", "intract_lsp.index.compaction", str(tmp_path), table.stem, "0"]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert [row["path"] for row in opened(tmp_path).rows()] == ["a.py"]
+
+
 def test_old_versions_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "OLD_VERSIONS_KEPT", store_module.timedelta(milliseconds=1))
     store = opened(tmp_path)
