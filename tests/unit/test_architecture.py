@@ -70,7 +70,7 @@ ONLY_IN = {
     ),
     "numba": ({"inference.jit", "inference.kernels"}, set()),
     "llvmlite": ({"inference.jit"}, set()),
-    "lancedb": ({"index.store"}, set()),
+    "lancedb": ({"index.store"}, {"index.compaction"}),
     "pyarrow": ({"index.store", "index.rows"}, set()),
     "sqlite_utils": ({"state", "index.manifest"}, set()),
     "watchdog": ({"index.watcher", "index.inotify"}, set()),

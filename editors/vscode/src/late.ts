@@ -56,8 +56,9 @@ export class LateSuggestions implements vscode.Disposable {
         if (this.#loading) {
             return;
         }
-        // Whoever went on meanwhile is asked about where he is now.
-        if (this.#place !== undefined && this.#place === placeOfCursor()) {
+        // Whoever went on meanwhile is asked about where he is now, and where there is no model nobody is asked.
+        const { state } = this.#session.status?.engine ?? {};
+        if ((state === 'ready' || state === 'busy') && this.#place !== undefined && this.#place === placeOfCursor()) {
             this.ask();
         }
         this.#place = undefined;

@@ -115,7 +115,7 @@ function M.receive(status, client_id)
   local before = vim.tbl_get(last, client_id, 'engine', 'state')
   last[client_id] = status
   tell('IntractStatus', client_id)
-  if before == 'loading' and status.engine.state == 'ready' then
+  if before == 'loading' and vim.list_contains({ 'ready', 'busy' }, status.engine.state) then
     tell('IntractReady', client_id)
   end
   vim.cmd.redrawstatus()
