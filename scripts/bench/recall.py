@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+from intract_lsp.errors import IntractError
 from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.evaluation.workspaces import Workspaces
 from intract_lsp.index.chunk import SourceChunk
@@ -48,7 +50,7 @@ RRF = 60
 MOST_TOKENS = 128
 """Of a piece that an embedder reads."""
 BATCH = 32
-QUERY_LINES = 12
+LINES_ABOVE = 12
 LINES_BELOW = 3
 """Lines above and below the cursor that an embedder is asked with."""
 NAME = re.compile(r"[A-Za-z_]\w{2,}")
@@ -70,6 +72,7 @@ class Embedder:
         self._model = model.get_input_embeddings() if how == "static" else model
         self._static = how == "static"
         self._known: dict[str, NDArray[np.float32]] = {}
+        self._pool: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -78,23 +81,20 @@ class Embedder:
 
     def rank(self, item: Item, chunks: Sequence[SourceChunk]) -> Ranking:
         """Return the pieces nearest to what stands around an item's cursor; ``prepare`` comes first."""
-        vectors = np.stack([self._known[chunk.text] for chunk in chunks])
         above, below = lines_around(item)
-        asked = [
-            *[line for line in above if line.strip()][-QUERY_LINES:],
-            *[line for line in below if line.strip()][:3],
-        ]
-        order = np.argsort(-(vectors @ self._embed(["\n".join(asked)])[0]))
+        asked = "\n".join([*with_text(above)[-LINES_ABOVE:], *with_text(below)[:LINES_BELOW]])
+        order = np.argsort(-(self._pool @ self._embed([asked])[0]))
         return [chunks[number] for number in order[:RANKED].tolist()]
 
     def prepare(self, chunks: Sequence[SourceChunk]) -> None:
-        """Compute the vectors of new texts, those of one length together."""
+        """Compute the vectors of new texts, those of one length together, and have all ready to be ranked."""
         new = sorted({chunk.text for chunk in chunks} - self._known.keys(), key=len)
         began = time.perf_counter()
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
             self._known.update(zip(batch, self._embed(batch), strict=True))
         self.seconds += time.perf_counter() - began
+        self._pool = np.stack([self._known[chunk.text] for chunk in chunks])
 
     @torch.inference_mode()
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -111,7 +111,7 @@ def lines_around(item: Item) -> tuple[list[str], list[str]]:
     return item.prefix.split("\n")[:-1], item.suffix.split("\n")[1:]
 
 
-def _with_text(lines: Sequence[str]) -> list[str]:
+def with_text(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
@@ -149,10 +149,14 @@ class Recall:
             return
         defined = named & defined_in(chunks)
         self.pool.append(len(chunks))
+        rankings: dict[str, Ranking] = {}
         for way, rank in ways.items():
             began = time.perf_counter()
-            ranking = rank()
+            rankings[way] = rank()
             self.milliseconds[way].append(1000 * (time.perf_counter() - began))
+        words, *others = ways
+        rankings.update({f"{words} and {way}": fused([rankings[words], rankings[way]]) for way in others})
+        for way, ranking in rankings.items():
             for cut in CUTS:
                 text = "\n".join(chunk.text for chunk in ranking[:cut])
                 self.shares[f"{way}, named in {cut}"].append(len(named & names_of(text)) / len(named))
@@ -171,13 +175,12 @@ def by_words(folder: IndexedFolder, item: Item) -> Ranking:
     return [hit.chunk for hit in folder.store.search(query_weights(above, below), RANKED, (item.path,))]
 
 
-def ways_of(folder: IndexedFolder, item: Item, chunks: list[SourceChunk], embedders: Sequence[Embedder]) -> Any:
-    """Return each way of ranking, by its name."""
-    words = by_words(folder, item)
+def ways_of(
+    folder: IndexedFolder, item: Item, chunks: list[SourceChunk], embedders: Sequence[Embedder]
+) -> dict[str, Callable[[], Ranking]]:
+    """Return each way of ranking, by its name; words come first."""
     ways: dict[str, Callable[[], Ranking]] = {"BM25": lambda: by_words(folder, item)}
-    for one in embedders:
-        ways[one.name] = lambda one=one: one.rank(item, chunks)
-        ways[f"BM25 and {one.name}"] = lambda one=one: fused([words, one.rank(item, chunks)])
+    ways.update({one.name: partial(one.rank, item, chunks) for one in embedders})
     return ways
 
 
@@ -208,6 +211,8 @@ def main(arguments: argparse.Namespace) -> None:
                 recall.add(item, chunks, ways_of(folder, item, chunks, embedders))
         finally:
             index.stop()
+    if not recall.pool:
+        raise IntractError(f"{arguments.items} has no item whose line uses a name that only other files have.")
     show(recall, embedders)
 
 
@@ -219,8 +224,6 @@ def show(recall: Recall, embedders: Sequence[Embedder]) -> None:
         figures[key], figures[f"{key} n"] = 100 * float(np.mean(shares)), len(shares)
         rows.append((f"{key} %", key, f"{key} n"))
     for way, found in recall.milliseconds.items():
-        if way.startswith("BM25 and"):
-            continue
         figures[f"{way}, ms"] = float(np.median(found))
         rows.append((f"{way}, median ms", f"{way}, ms", "n"))
     for one in embedders:
@@ -241,4 +244,7 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main(parsed())
+    try:
+        main(parsed())
+    except IntractError as error:
+        sys.exit(f"recall.py: {error}")

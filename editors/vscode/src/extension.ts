@@ -19,7 +19,7 @@ export function activate(context: vscode.ExtensionContext): void {
     const ending = new AbortController();
     const session = new Session(context, log, complaints(log));
     const bar = new StatusBar(session);
-    const late = new LateSuggestions(session);
+    const late = new LateSuggestions(session, bar);
     const panels = new Panels();
     const adapters = new AdapterTree(session);
     const install = async (): Promise<void> => {

@@ -2,15 +2,18 @@
 import * as vscode from 'vscode';
 import { isServed } from './documents.ts';
 import type { Session } from './session.ts';
+import type { StatusBar } from './status/bar.ts';
 
 export class LateSuggestions implements vscode.Disposable {
     readonly #session: Session;
+    readonly #bar: StatusBar;
     readonly #subscriptions: readonly vscode.Disposable[];
     /** The place of the last edit, or of the last wish, that came too early. */
     #place: string | undefined;
 
-    constructor(session: Session) {
+    constructor(session: Session, bar: StatusBar) {
         this.#session = session;
+        this.#bar = bar;
         this.#subscriptions = [
             session.onDidChange(() => this.#follow()),
             vscode.workspace.onDidChangeTextDocument((event) => this.#edited(event)),
@@ -33,15 +36,7 @@ export class LateSuggestions implements vscode.Disposable {
 
     /** Whether there may be suggestions in a moment. */
     get #loading(): boolean {
-        const { state, status, offers } = this.#session;
-        switch (status?.engine?.state) {
-            case undefined:
-                return state.kind !== 'failed' && state.kind !== 'missing' && state.kind !== 'stopped';
-            case 'loading':
-                return true;
-            default:
-                return !offers;
-        }
+        return this.#bar.presentation.kind === 'loading';
     }
 
     /** VS Code asks nobody about what is typed before a server has registered; that is a moment after its start. */
