@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from intract_lsp.errors import ModelError
 
@@ -58,6 +59,8 @@ class ModelSpec:
     stored_bytes: int = 2
     """Bytes of one parameter as the hub stores it."""
     mirror: Mirror | None = None
+    adapter: Path | None = None
+    """Directory of a low-rank adapter in peft's format that is merged in when the mirror's file is converted."""
     fallback: str = ""
     """Name of the model to use instead where the hub cannot be reached."""
 
@@ -88,8 +91,11 @@ _SMOLLM2_MIRROR = Mirror(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
 
-FALLBACK = "qwen2.5-coder-0.5b-instruct"
+FALLBACK = "qwen2.5-coder-0.5b-infill"
 """What stands in for a default model that the hub cannot deliver."""
+
+_INFILL = Path(__file__).with_name("infill") / "qwen2.5-coder-0.5b"
+"""Teaches the instruct model, the one that the package index has, to fill in; made by ``scripts/infill/make.py``."""
 
 CATALOG: tuple[ModelSpec, ...] = (
     ModelSpec(
@@ -101,7 +107,8 @@ CATALOG: tuple[ModelSpec, ...] = (
     ),
     ModelSpec("qwen2.5-coder-7b", "Qwen/Qwen2.5-Coder-7B", "qwen2.5-coder", "Apache-2.0", 7_615_616_512),
     # The mirror's file is Q4_K_M; its output matrix is stored beside the embedding, hence more parameters than above.
-    ModelSpec(FALLBACK, "", "qwen2.5-coder", "Apache-2.0", 630_167_424, mirror=_QWEN_MIRROR),
+    ModelSpec(FALLBACK, "", "qwen2.5-coder", "Apache-2.0", 630_167_424, mirror=_QWEN_MIRROR, adapter=_INFILL),
+    ModelSpec("qwen2.5-coder-0.5b-instruct", "", "qwen2.5-coder", "Apache-2.0", 630_167_424, mirror=_QWEN_MIRROR),
     ModelSpec(
         "deepseek-coder-1.3b-base",
         "deepseek-ai/deepseek-coder-1.3b-base",

@@ -34,11 +34,14 @@ def converted_bytes(parameters: int) -> int:
     return parameters * 2 + 24 * 2**20
 
 
-def convert_gguf(file: Path, directory: Path, report: ReportProgress, token: CancelToken) -> None:
+def convert_gguf(
+    file: Path, directory: Path, report: ReportProgress, token: CancelToken, adapter: Path | None = None
+) -> None:
     """Write ``file`` as a Hugging Face model directory into ``directory``, which exists and is overwritten.
 
-    Needs about 4 bytes of memory a parameter while it runs. Raises ``ModelError`` for a damaged file, an
-    architecture that transformers does not convert, too little memory or a full disk.
+    ``adapter`` is the directory of an adapter in peft's format that is merged in. Needs about 4 bytes of memory a
+    parameter while it runs. Raises ``ModelError`` for a damaged file, an architecture that transformers does not
+    convert, an adapter that does not fit, too little memory or a full disk.
     """
     header = read_gguf_header(file)
     _require_supported(header, file)
@@ -55,6 +58,8 @@ def convert_gguf(file: Path, directory: Path, report: ReportProgress, token: Can
         report(_weights_sentence(file), READ_FRACTION)
         model = _load(file, report, token)
         stop_if_cancelled(token)
+        if adapter is not None:
+            model = _merged(model, adapter)
         report(f"Writing the converted weights of {file.name}", LOADED_FRACTION)
         _write(model, directory)
     del model
@@ -94,6 +99,17 @@ def _load(file: Path, report: ReportProgress, token: CancelToken) -> Any:
             )
         except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
             raise ModelError(f"{file.name} cannot be converted ({error}): use the model's safetensors.") from error
+
+
+def _merged(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        raise ModelError(
+            f"The adapter {adapter} does not fit the model ({error}): install intract-lsp anew."
+        ) from error
 
 
 def _write(model: Any, directory: Path) -> None:

