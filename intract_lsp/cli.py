@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from intract_lsp.paths import Paths
     from intract_lsp.settings import SettingsStack
 
+SWITCH_SECONDS = 0.001
+"""A fifth of Python's own."""
+
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _SET_HELP = "A setting for this run, such as model.threads=2; repeatable."
 _ADAPTER_HELP = "An adapter's id from `intract-lsp adapters list`."
@@ -48,6 +51,8 @@ def serve(tcp: str | None, engine: str, options: tuple[str, ...]) -> None:
 
     gc.freeze()
     gc.enable()
+    # Threads that work in Python, the one that looks for pieces among them, wait this long for each other's turn.
+    sys.setswitchinterval(SWITCH_SECONDS)
     address = _address(tcp) if tcp else None
     paths = default_paths()
     settings, problems = load_settings(paths, options)

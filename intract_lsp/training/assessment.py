@@ -8,22 +8,17 @@ from contextlib import closing
 from pathlib import Path
 
 from intract_lsp.completion.generation import CancelToken
-from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.errors import TrainingError
 from intract_lsp.index.folder import folder_key
 from intract_lsp.inference.engine import AdapterFiles
-from intract_lsp.inference.loading import CPU_BUDGET, GPU_BUDGET
-from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.models.store import weights_fingerprint
 from intract_lsp.paths import Paths
 from intract_lsp.state import open_state
 from intract_lsp.training.adapters import AdapterRegistry
 from intract_lsp.training.arms import BASE, CANDIDATE, loaded, served_files
 from intract_lsp.training.events import Event, Stage
-from intract_lsp.training.measure import places
-from intract_lsp.training.preparation import prepare
 from intract_lsp.training.project import cut_tree
-from intract_lsp.training.scratch import indexed
+from intract_lsp.training.project_data import read_project
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.verdict import Judged, judge_arms
 
@@ -40,16 +35,8 @@ def assess(spec: RunSpec, adapter: str | None, paths: Paths, report: Report) -> 
     token = CancelToken()
     candidate = _adapter(spec, adapter, paths)
     report("Indexing the folder", None)
-    tree = cut_tree(spec)
-    budget = CPU_BUDGET if spec.trainer.device == "cpu" else GPU_BUDGET
-    with (
-        tempfile.TemporaryDirectory(prefix="intract-evaluate-") as scratch,
-        indexed(tree, Path(scratch) / "scratch", token) as retrieve,
-    ):
-        tokenizer = load_tokenizer(Path(spec.model_directory))
-        fim, _ = resolve_format(spec.fim_family, tokenizer)
-        data = prepare(spec, tokenizer, fim, retrieve, None, report, tree)
-        at = places(data.test_items, retrieve, budget.context)
+    with tempfile.TemporaryDirectory(prefix="intract-evaluate-") as scratch:
+        data, at = read_project(spec, cut_tree(spec), Path(scratch) / "scratch", None, report, token)
 
     def tell(event: Event) -> None:
         if isinstance(event, Stage):

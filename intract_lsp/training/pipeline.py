@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from intract_lsp.completion.generation import CancelToken
-from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.errors import TrainingError
 from intract_lsp.index.allocator import return_freed_memory
 from intract_lsp.index.folder import folder_key
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind
-from intract_lsp.inference.loading import CPU_BUDGET, GPU_BUDGET
-from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.models.store import MANIFEST, weights_fingerprint
 from intract_lsp.paths import Paths
 from intract_lsp.state import open_state
@@ -34,15 +31,15 @@ from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.curve import Curve
 from intract_lsp.training.events import Event, Finished, Note, Stage
 from intract_lsp.training.gate import Status
-from intract_lsp.training.measure import Place, places
+from intract_lsp.training.measure import Place
 from intract_lsp.training.memory import Decision, plan
 from intract_lsp.training.network import compute_dtype, load_base
-from intract_lsp.training.preparation import RunData, prepare
+from intract_lsp.training.preparation import RunData
 from intract_lsp.training.project import CutTree, cut_tree
+from intract_lsp.training.project_data import read_project
 from intract_lsp.training.provenance import Provenance
 from intract_lsp.training.report import Report, choose_examples
 from intract_lsp.training.report_files import write_report
-from intract_lsp.training.scratch import indexed
 from intract_lsp.training.spec import Method, RunSpec
 from intract_lsp.training.step import Stopped
 from intract_lsp.training.trainer import TrainOutcome, train
@@ -129,17 +126,12 @@ class Run:
         tree = self._tree()
         before = self._read_learnt()
         base = None
+        if before is None:
+            self._require_room()
+            base = load_base(spec)
         self._emit(Stage("data", "Indexing the project"))
-        with indexed(tree, self._folder / "scratch", self._token) as retrieve:
-            tokenizer = load_tokenizer(Path(spec.model_directory))
-            fim, _ = resolve_format(spec.fim_family, tokenizer)
-            if before is None:
-                self._require_room()
-                base = load_base(spec)
-            loss_of = base.text_loss(tokenizer.encode) if base is not None else None
-            data = prepare(spec, tokenizer, fim, retrieve, loss_of, self._tell_data, tree)
-            budget = CPU_BUDGET if spec.trainer.device == "cpu" else GPU_BUDGET
-            at = places(data.test_items, retrieve, budget.context)
+        loss_of = base.text_loss if base is not None else None
+        data, at = read_project(spec, tree, self._folder / "scratch", loss_of, self._tell_data, self._token)
         self._stop_if_asked()
         if before is not None:
             return before, at, data.secrets
