@@ -76,6 +76,13 @@ _Message = _Load | _Swap | _Generate | _Forget
 """What waits in the inbox, first come, first served."""
 
 
+_WITH_MODEL = (EngineState.READY, EngineState.BUSY)
+
+
+def _begun(order: LoadOrder) -> EngineStatus:
+    return EngineStatus(EngineState.LOADING, order.model, "Loading the model")
+
+
 class InferenceWorker:
     """Runs an engine on a thread of its own; every public method may be called from any thread and returns at once."""
 
@@ -86,6 +93,8 @@ class InferenceWorker:
         self._stopping = False
         self._idle_from = 0.0
         """When, on the monotonic clock, idle work may begin."""
+        self._due: _Load | None = None
+        """What was ordered last, until the status says so."""
         self._loading: CancelToken | None = None
         self._running: CancelToken | None = None
         self._ahead: _Prepare | None = None
@@ -100,8 +109,12 @@ class InferenceWorker:
 
     @property
     def status(self) -> EngineStatus:
-        """The present state."""
-        return self._status
+        """The present state; where there is no model, one that was ordered counts as being loaded."""
+        with self._wake:
+            due = self._due
+            if due is None or due.future.cancelled() or self._status.state in _WITH_MODEL:
+                return self._status
+            return _begun(due.order)
 
     @property
     def model_key(self) -> str:
@@ -123,7 +136,7 @@ class InferenceWorker:
         return {
             EngineState.LOADING: RejectReason.LOADING,
             EngineState.FAILED: RejectReason.MODEL_FAILED,
-        }.get(self._status.state, RejectReason.NO_MODEL)
+        }.get(self.status.state, RejectReason.NO_MODEL)
 
     def start(self) -> None:
         """Start the thread."""
@@ -155,6 +168,7 @@ class InferenceWorker:
                 self._inbox.remove(waiting)
                 waiting.future.cancel()
             self._put(message)
+            self._due = message
         return message.future
 
     def swap(self, adapter: AdapterFiles | None) -> Future[ModelCard]:
@@ -268,7 +282,10 @@ class InferenceWorker:
 
     def _load(self, message: _Load) -> None:
         self.card = None
-        self._report(EngineStatus(EngineState.LOADING, message.order.model, "Loading the model"))
+        self._report(_begun(message.order))
+        with self._wake:
+            if self._due is message:
+                self._due = None
 
         def report(sentence: str, fraction: float | None) -> None:
             self._report(EngineStatus(EngineState.LOADING, message.order.model, sentence, fraction))

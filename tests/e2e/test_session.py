@@ -104,6 +104,8 @@ def test_requests_before_the_model_is_loaded_get_an_empty_list_and_progress_is_s
     assert (shown[0]["value"]["kind"], shown[-1]["value"]["kind"]) == ("begin", "end")
     assert {"kind": "report", "message": "Nearly there", "percentage": 90} in [params["value"] for params in shown]
     assert {params["token"] for params in shown} == {token}
+    told = [n["params"]["engine"]["state"] for n in client.notifications if n["method"] == "intract/status"]
+    assert "absent" not in told, "while a model is on its way, an editor would show that there is none"
     assert client.complete(URI, 0, 8)["items"]
 
 

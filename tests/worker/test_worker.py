@@ -225,6 +225,31 @@ def test_a_newer_load_cancels_the_older_and_drops_those_between(stage: Stage) ->
     assert stage.engine.log == ["load first", "load third"]
 
 
+def test_who_orders_a_model_is_never_told_that_there_is_none() -> None:
+    worker = InferenceWorker(engine := FakeEngine())
+    seen: list[EngineState] = []
+    worker.on_status = lambda status: seen.append(worker.status.state)
+    first = worker.load(LoadOrder("first"))
+    # The thread has not begun: a slow one is like this for a while.
+    assert worker.status == EngineStatus(EngineState.LOADING, "first", "Loading the model")
+    assert worker.unavailable() is RejectReason.LOADING
+    worker.start()
+    engine.next("load")
+    second = worker.load(LoadOrder("second"))
+    with pytest.raises(ModelError, match="cancelled"):
+        first.result(PATIENCE)
+    assert worker.status.model == "second"
+    engine.next("load").release()
+    second.result(PATIENCE)
+    assert worker.status.state is EngineState.READY
+    assert set(seen) == {EngineState.LOADING, EngineState.READY}
+    third = worker.load(LoadOrder("third"))
+    worker.stop(PATIENCE)
+    with pytest.raises((CancelledError, ModelError)):
+        third.result(PATIENCE)
+    assert worker.status.state is not EngineState.LOADING
+
+
 def test_cancel_load(stage: Stage) -> None:
     stage.worker.cancel_load()  # nothing is under way
     future = stage.worker.load(LoadOrder("m"))
