@@ -15,6 +15,7 @@ from torch import Tensor
 
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.durable import replace_directory, replaced
+from intract_lsp.training.losses import Losses, losses_of
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import Method, RunSpec
 
@@ -38,18 +39,20 @@ class Progress:
     """Worked so far."""
     training_seconds: float = 0.0
     """Of these, spent in optimiser steps."""
-    base_loss: float | None = None
-    validated: int = 0
-    """How many validation samples are scored each time."""
+    base: Losses | None = None
+    """Of the validation samples that are scored each time, under the base model."""
     validation_seconds: float = 0.0
     """For scoring them once."""
     validations: int = 0
     """How many of the points in the run at which they are scored are behind it."""
     validated_step: int = 0
     """Steps taken when they were scored last."""
-    best_loss: float | None = None
+    lowest: Losses | None = None
+    """The lowest of those under trained weights."""
+    kept: Losses | None = None
+    """Under the weights that are kept as the best."""
     worse: int = 0
-    """Validations since the best one."""
+    """Validations in a row that are worse than the lowest, or than the base model, beyond chance."""
     micro_tokens: int = 0
     """Most tokens of a micro-batch, as far as memory allowed."""
     context_length: int = 0
@@ -82,11 +85,13 @@ class Checkpoints:
         folder = self._existing(_LATEST)
         try:
             values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            for name in ("base", "lowest", "kept"):
+                values[name] = losses_of(values[name])
             progress = Progress(**values)
             if progress.fingerprint != fingerprint:
                 return None
             return progress, load_file(folder / _WEIGHTS), load_file(folder / _OPTIMISER)
-        except (OSError, ValueError, TypeError, SafetensorError):
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             return None
 
     def load_best(self) -> dict[str, Tensor]:

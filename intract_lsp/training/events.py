@@ -43,7 +43,7 @@ class Validated:
     step: int
     loss: float
     best: bool
-    """Whether it is the lowest so far."""
+    """Whether these weights are kept, as the best so far."""
 
 
 @dataclass(frozen=True, slots=True)

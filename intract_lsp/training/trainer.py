@@ -25,6 +25,7 @@ from intract_lsp.training.checkpoint import Checkpoints, Progress, fingerprint
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.events import Event, Note, Stage, Step, Validated
 from intract_lsp.training.ladder import Rung, is_out_of_memory, peak_memory
+from intract_lsp.training.losses import Losses, lower_of
 from intract_lsp.training.network import Base, attach, checkpoint_gradients, load_base
 from intract_lsp.training.optimisers import load_state, make_optimiser, rate_share, state_tensors, warm_up
 from intract_lsp.training.output import write_output
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_EVERY = 60.0
 """Seconds of work."""
 PATIENCE = 3
-"""Validations without a new best below the base model's loss before training ends."""
+"""Validations in a row that are worse beyond chance than an earlier one, or the base model, before training ends."""
 SCALES = (0.8, 0.6)
 """By which an adapter is scaled down at the end, to see whether it then does better; 1.0 is known."""
 MICRO_TOKENS = {"cpu": 512, "cuda": 8192}
@@ -146,7 +147,7 @@ class _Run:
         """Train to the end, or until the token is cancelled."""
         try:
             self._resume()
-            if self._progress.base_loss is None and self._validator.samples:
+            if self._progress.base is None and self._validator.samples:
                 self._validate_base()
             while self._progress.worse < PATIENCE:
                 done = self._done()
@@ -157,12 +158,12 @@ class _Run:
                 self._step(done)
             if self._progress.worse >= PATIENCE:
                 self._on_event(Note("Training ended early: the validation loss falls no more."))
-            loss, scale = self._choose()
+            best, scale = self._choose()
         except Stopped:
             self._save()
-            return self._outcome(self._progress.best_loss, 1.0, stopped=True)
+            return self._outcome(self._progress.kept, 1.0, stopped=True)
         write_output(self._trainable, self._spec, scale, output)
-        return self._outcome(loss, scale, stopped=False)
+        return self._outcome(best, scale, stopped=False)
 
     # What is over, and what comes next.
 
@@ -255,33 +256,37 @@ class _Run:
     def _validate_base(self) -> None:
         self._on_event(Stage("train", "Scoring the newest code before training", 0.0))
         began = self._clock.look()
-        limit = self._budget.validation_seconds
-        loss, count = self._validator.score(self._rung.context_length, self._clock.look, limit)
-        self._validator.keep(count)
-        self._progress = replace(
-            self._progress, base_loss=loss, validated=count, validation_seconds=self._clock.look() - began
-        )
-        self._on_event(Validated(0, loss, False))
+        base = self._validator.score(self._rung.context_length, self._clock.look, self._budget.validation_seconds)
+        self._validator.keep(len(base.sums))
+        self._progress = replace(self._progress, base=base, validation_seconds=self._clock.look() - began)
+        self._on_event(Validated(0, base.mean, False))
 
     def _validate(self) -> None:
+        """Score the weights, and keep them unless others did better beyond chance.
+
+        Few samples are scored, so that the lowest loss is mostly luck, while weights trained for longer at a falling
+        rate are mostly better ones.
+        """
         self._trainable.set_scale(1.0)
-        loss, _ = self._validator.score(self._rung.context_length, self._clock.look)
+        found = self._validator.score(self._rung.context_length, self._clock.look)
         progress = self._progress
-        best = progress.best_loss is None or loss < progress.best_loss
-        if best:
+        lowest = lower_of(found, progress.lowest)
+        kept = not found.worse_than(lowest)
+        if kept:
             self._checkpoints.save_best(self._trainable.tensors())
         self._progress = replace(
             progress,
             validations=max(progress.validations + 1, int(self._done() * VALIDATIONS)),
             validated_step=progress.step,
-            best_loss=loss if best else progress.best_loss,
-            worse=0 if best and (progress.base_loss is None or loss < progress.base_loss) else progress.worse + 1,
+            lowest=lowest,
+            kept=found if kept else progress.kept,
+            worse=progress.worse + 1 if found.worse_than(lower_of(lowest, progress.base)) else 0,
         )
-        self._on_event(Validated(progress.step, loss, best))
+        self._on_event(Validated(progress.step, found.mean, kept))
 
-    def _choose(self) -> tuple[float | None, float]:
-        """Take the best weights back and return their loss with the scale at which it is lowest."""
-        best = self._progress.best_loss
+    def _choose(self) -> tuple[Losses | None, float]:
+        """Take the kept weights back and return their losses with their scale: below 1 if better beyond chance."""
+        best = self._progress.kept
         if best is None:
             return None, 1.0
         self._trainable.load(self._checkpoints.load_best())
@@ -289,9 +294,9 @@ class _Run:
         if self._trainable.adapter is not None:
             for candidate in SCALES:
                 self._trainable.set_scale(candidate)
-                loss, _ = self._validator.score(self._rung.context_length, self._clock.look)
-                if loss < best:
-                    best, scale = loss, candidate
+                found = self._validator.score(self._rung.context_length, self._clock.look)
+                if best.worse_than(found):
+                    best, scale = found, candidate
             self._trainable.set_scale(1.0)
         return best, scale
 
@@ -316,8 +321,8 @@ class _Run:
         self._trainable.load(weights)
         load_state(self._optimiser, state)
         self._before = self._progress.seconds - self._clock.look()
-        if self._progress.validated:
-            self._validator.keep(self._progress.validated)
+        if self._progress.base is not None:
+            self._validator.keep(len(self._progress.base.sums))
         if self._progress.gradient_checkpointing and not self._rung.checkpointing:
             checkpoint_gradients(self._trainable.base)
         self._rung = Rung(
@@ -325,15 +330,15 @@ class _Run:
         )
         self._on_event(Note(f"Training goes on after step {self._progress.step}."))
 
-    def _outcome(self, loss: float | None, scale: float, *, stopped: bool) -> TrainOutcome:
+    def _outcome(self, best: Losses | None, scale: float, *, stopped: bool) -> TrainOutcome:
         progress = self._progress
         return TrainOutcome(
             steps=progress.step,
             tokens=progress.tokens,
             seconds=self._seconds(),
             tokens_per_second=progress.tokens / max(progress.training_seconds, 1e-9),
-            base_loss=progress.base_loss,
-            best_loss=loss,
+            base_loss=None if progress.base is None else progress.base.mean,
+            best_loss=None if best is None else best.mean,
             scale=scale,
             stopped=stopped,
             peak_memory=peak_memory(self._trainable.base.device),

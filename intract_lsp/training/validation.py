@@ -8,6 +8,7 @@ import torch
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.training.batches import pack
+from intract_lsp.training.losses import Losses
 from intract_lsp.training.network import Trainable
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.step import Stopped
@@ -32,31 +33,43 @@ class Validator:
         del self.samples[count:]
 
     @torch.no_grad()
-    def score(self, context_length: int, clock: Callable[[], float], limit: float = 0.0) -> tuple[float, int]:
-        """Return the mean negative log-likelihood (nats) of the supervised tokens, and how many samples were scored.
+    def score(self, context_length: int, clock: Callable[[], float], limit: float = 0.0) -> Losses:
+        """Return the losses of the samples' supervised tokens.
 
-        With a ``limit`` in seconds no more are scored once it is over. Longer samples than ``context_length`` count as
-        scored and are left out. Raises ``Stopped`` where the token is cancelled.
+        With a ``limit`` in seconds no more are scored once it is over. Longer samples than ``context_length`` are left
+        out. Raises ``Stopped`` where the token is cancelled.
         """
-        base = self._trainable.base
         began = clock()
-        total, count, scored = torch.zeros((), dtype=torch.float64, device=base.device), 0, 0
-        while scored < len(self.samples):
+        sums: list[float] = []
+        counts: list[int] = []
+        while len(sums) < len(self.samples):
             if self._token.cancelled:
                 raise Stopped
-            if limit and scored >= LEAST_SAMPLES and clock() - began >= limit:
+            if limit and len(sums) >= LEAST_SAMPLES and clock() - began >= limit:
                 break
-            group: list[Sample] = []
-            tokens = 0
-            while scored < len(self.samples) and (not group or tokens + len(self.samples[scored].ids) <= _TOKENS):
-                sample = self.samples[scored]
-                scored += 1
-                if len(sample.ids) <= context_length:
-                    group.append(sample)
-                    tokens += len(sample.ids)
-            if group:
-                micro = pack(group, [False] * len(group), base.device)
-                _, losses = base.losses(base.hidden(micro), micro, micro.weights)
-                total += losses.sum().double()
-                count += len(losses)
-        return float(total) / max(1, count), scored
+            if len(self.samples[len(sums)].ids) > context_length:
+                sums.append(0.0)
+                counts.append(0)
+                continue
+            for loss, count in self._losses(self._group(len(sums), context_length)):
+                sums.append(loss)
+                counts.append(count)
+        return Losses(tuple(sums), tuple(counts))
+
+    def _group(self, first: int, context_length: int) -> list[Sample]:
+        """Return the samples from ``first`` on that go through the model together."""
+        group: list[Sample] = []
+        tokens = 0
+        for sample in self.samples[first:]:
+            tokens += len(sample.ids)
+            if len(sample.ids) > context_length or (group and tokens > _TOKENS):
+                break
+            group.append(sample)
+        return group
+
+    def _losses(self, group: Sequence[Sample]) -> list[tuple[float, int]]:
+        base = self._trainable.base
+        micro = pack(group, [False] * len(group), base.device)
+        _, each = base.losses(base.hidden(micro), micro, micro.weights)
+        counts = [len(sample.ids) - max(1, sample.supervised_from) for sample in group]
+        return [(float(part.double().sum()), len(part)) for part in torch.split(each, counts)]

@@ -47,7 +47,7 @@ from intract_lsp.training.network import attach, load_base
 from intract_lsp.training.preparation import RunData
 from intract_lsp.training.project import cut_tree
 from intract_lsp.training.project_data import read_project
-from intract_lsp.training.spec import RunSpec, TrainerSpec
+from intract_lsp.training.spec import DataSpec, RunSpec, TrainerSpec
 from intract_lsp.training.trainer import train
 from intract_lsp.training.verdict import judge_arms
 
@@ -161,6 +161,7 @@ def main(arguments: argparse.Namespace) -> None:
             model=model.name,
             model_directory=str(model.directory),
             fim_family=model.fim_family,
+            data=DataSpec(held_out=arguments.held_out),
             trainer=TrainerSpec(minutes=arguments.minutes, batch_size=4, threads=arguments.threads),
         )
         project, at = data_of(spec, scratch / "index")
@@ -193,6 +194,7 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--seeds", type=int, default=10)
     made.add_argument("--first-seed", type=int, default=0)
     made.add_argument("--minutes", type=float, default=4.0, help="of training, for each seed")
+    made.add_argument("--held-out", type=int, default=300, help="most places in the newest code; half are the gate's")
     made.add_argument("--threads", type=int, default=0, help="0 = as the server would take")
     made.add_argument("--model", default="auto")
     return made.parse_args()

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.checkpoint import Checkpoints, Progress
 from intract_lsp.training.durable import replace_directory
+from intract_lsp.training.losses import Losses
 from intract_lsp.training.optimisers import OPTIMISERS, load_state, make_optimiser, state_tensors
 
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3)}
@@ -21,7 +22,7 @@ def contents(folder: Path) -> str:
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run")
     assert checkpoints.load("f") is None
-    progress = Progress("f", step=7, base_loss=1.5, seconds=3.25, gradient_checkpointing=True)
+    progress = Progress("f", step=7, base=Losses((1.5, 0.0), (3, 0)), seconds=3.25, gradient_checkpointing=True)
     checkpoints.save(Progress("f", step=6), WEIGHTS, {})
     checkpoints.save(progress, WEIGHTS, {"0.step": torch.tensor(7.0)})
     found = checkpoints.load("f")

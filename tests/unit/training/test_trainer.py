@@ -26,12 +26,14 @@ from intract_lsp.training.batches import Micro
 from intract_lsp.training.budget import Budget, make_budget
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.events import Event, Note, Step, Validated
+from intract_lsp.training.losses import Losses
 from intract_lsp.training.network import Base, Trainable, load_base
 from intract_lsp.training.optimisers import OPTIMISERS, rate_share, warm_up
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import Method, RunSpec
 from intract_lsp.training.step import Stepper
 from intract_lsp.training.trainer import TrainOutcome, train
+from intract_lsp.training.validation import Validator
 
 SAMPLES = some_samples(12)
 VALIDATION = some_samples(6, seed=2)
@@ -132,6 +134,43 @@ def test_noise_brings_nothing_and_the_outcome_says_so(qwen: Path, tmp_path: Path
     assert any("ended early" in note.sentence for note in run.of(Note))
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["lora_alpha"] == pytest.approx(8 * 0.6)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *scores: tuple[float, float, float, float]) -> None:
+    """Have the validations find these losses, of four samples of a token each, and the last ones from then on."""
+    left = list(scores)
+
+    def score(*_: object) -> Losses:
+        return Losses(left.pop(0) if len(left) > 1 else left[0], (1, 1, 1, 1))
+
+    monkeypatch.setattr(Validator, "score", score)
+
+
+def test_what_is_no_worse_beyond_chance_is_kept(qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, better, about = (2.0, 2.0, 2.0, 2.0), (1.5, 1.5, 1.6, 1.5), (1.4, 1.4, 1.7, 1.75)
+    scripted(monkeypatch, base, better, about, (1.6, 1.6, 1.7, 1.7), about, (3.0, 3.0, 3.0, 3.0))
+    run = Run(tmp_path)
+    outcome = run.train(run_spec(qwen, steps=10))
+    assert [(event.step, event.best) for event in run.of(Validated)] == [
+        (0, False),
+        (2, True),
+        (4, True),
+        (6, False),
+        (8, True),
+        (10, False),
+    ]
+    assert outcome.best_loss == pytest.approx(sum(about) / 4)
+    assert outcome.scale == 1.0
+
+
+def test_a_smaller_scale_has_to_be_better_beyond_chance(
+    qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, luck, better = (1.5, 1.5, 1.5, 1.5), (1.1, 1.6, 1.6, 1.5), (1.4, 1.4, 1.3, 1.4)
+    scripted(monkeypatch, (2.0, 2.0, 2.0, 2.0), trained, luck, luck)
+    assert Run(tmp_path / "luck").train(run_spec(qwen, steps=1)).scale == 1.0
+    scripted(monkeypatch, (2.0, 2.0, 2.0, 2.0), trained, luck, better)
+    assert Run(tmp_path / "better").train(run_spec(qwen, steps=1)).scale == 0.6
 
 
 @pytest.mark.parametrize(
