@@ -15,6 +15,9 @@ from torch import Tensor
 
 from intract_lsp.training.sample import Sample
 
+PROMPT_STRIDE = 3
+"""Of a prompt's tokens one in so many is a target, others at the next step: all of them would take a third longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Micro:
@@ -34,6 +37,8 @@ class Micro:
     """``[targets]``, float32: of each target's loss."""
     replayed: Tensor
     """``[targets]``, bool: of samples against forgetting."""
+    answers: Tensor
+    """``[targets]``, bool: not of a prompt."""
 
     @property
     def tokens(self) -> int:
@@ -41,35 +46,67 @@ class Micro:
         return self.starts[-1]
 
 
-def pack(samples: Sequence[Sample], replayed: Sequence[bool], device: torch.device) -> Micro:
-    """Pack samples; ``replayed`` says of each whether it is there against forgetting only."""
+def pack(
+    samples: Sequence[Sample],
+    replayed: Sequence[bool],
+    device: torch.device,
+    prompt_weight: float = 0.0,
+    phase: int = 0,
+) -> Micro:
+    """Pack samples; ``replayed`` says of each whether it is there against forgetting only.
+
+    With a ``prompt_weight`` the tokens of prompts are targets, too, each of that weight beside an answer's: prompts are
+    the project's code, and several times as long as the answers. It helps most where those are short and samples few
+    (Shi et al. 2024, "Instruction Tuning With Loss Over Instructions"). Of them one in ``PROMPT_STRIDE`` stands for the
+    others, which one depends on ``phase``. Replayed samples teach nothing, nor do their prompts.
+    """
     ids: list[int] = []
     positions: list[int] = []
     starts = [0]
-    rows: list[int] = []
+    targets: list[int] = []
     weights: list[float] = []
     again: list[bool] = []
+    answers: list[bool] = []
     for sample, replay in zip(samples, replayed, strict=True):
         begin = len(ids)
-        # The first token follows nothing, so that it can be no target.
-        targets = range(max(1, sample.supervised_from), len(sample.ids))
+        asked = [] if replay or not prompt_weight else _asked(sample)[phase % PROMPT_STRIDE :: PROMPT_STRIDE]
+        wanted = _answer(sample)
         ids += sample.ids
         positions += range(len(sample.ids))
         starts.append(len(ids))
-        rows += [begin + index - 1 for index in targets]
-        weights += [sample.weight] * len(targets)
-        again += [replay] * len(targets)
-    row = torch.tensor(rows, dtype=torch.long)
+        targets += [begin + index for index in (*asked, *wanted)]
+        weights += [sample.weight * prompt_weight * PROMPT_STRIDE] * len(asked) + [sample.weight] * len(wanted)
+        again += [replay] * (len(asked) + len(wanted))
+        answers += [False] * len(asked) + [True] * len(wanted)
+    target = torch.tensor(targets, dtype=torch.long)
     all_ids = torch.tensor(ids, dtype=torch.long)
     return Micro(
         ids=all_ids.unsqueeze(0).to(device),
         positions=torch.tensor(positions, dtype=torch.long).unsqueeze(0).to(device),
         starts=tuple(starts),
-        rows=row.to(device),
-        targets=all_ids[row + 1].to(device),
+        rows=(target - 1).to(device),
+        targets=all_ids[target].to(device),
         weights=torch.tensor(weights, dtype=torch.float32).to(device),
         replayed=torch.tensor(again, dtype=torch.bool).to(device),
+        answers=torch.tensor(answers, dtype=torch.bool).to(device),
     )
+
+
+def weight_of(sample: Sample, replayed: bool, prompt_weight: float) -> float:
+    """Return the sum of the weights of a sample's targets, whichever of its prompt's stand for the others."""
+    asked = 0 if replayed else len(_asked(sample))
+    return sample.weight * (len(_answer(sample)) + prompt_weight * asked)
+
+
+# The first token follows nothing, so that it can be no target.
+
+
+def _asked(sample: Sample) -> range:
+    return range(1, sample.supervised_from)
+
+
+def _answer(sample: Sample) -> range:
+    return range(max(1, sample.supervised_from), len(sample.ids))
 
 
 def split(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:

@@ -112,7 +112,7 @@ def prepare(
 
     report("Rendering the places", None)
     around = max((size for size in BUDGETS if size <= data.context_length), default=data.context_length)
-    rendered = (_validation(item, renderer, around, shown) for item in validation_items)
+    rendered = (validation_sample(item, renderer, around, shown) for item in validation_items)
     numbers, tokens = counts(train)
     plan = DataPlan(
         commit=tree.commit,
@@ -212,7 +212,7 @@ def _replay(wanted: Wanted, count: int) -> Wanted:
     return replace(wanted, holes=holes, texts=count, context_share=0.0)
 
 
-def _validation(item: Item, renderer: Renderer, around: int, retrieve: Retrieve | None) -> Sample | None:
+def validation_sample(item: Item, renderer: Renderer, around: int, retrieve: Retrieve | None) -> Sample | None:
     """Return the sample of a held-out place, as it is served; of its line alone where its block is too long."""
     cursor = cursor_of(item)
     chunks = cursor.pieces(retrieve, renderer.context_tokens) if retrieve is not None else ()

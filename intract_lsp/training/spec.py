@@ -84,6 +84,8 @@ class TrainerSpec:
     context_length: int = 512
     """Most tokens of a sample, as in ``DataSpec``."""
     gradient_checkpointing: bool = False
+    prompt_weight: float = 0.1
+    """Of the loss of a prompt's tokens, beside 1 for an answer's."""
     kl_weight: float = 0.05
     """Of the divergence from the base model on replayed samples."""
     device: str = "cpu"

@@ -10,7 +10,7 @@ from torch import nn
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
-from intract_lsp.training.batches import Micro, pack, split
+from intract_lsp.training.batches import Micro, pack, split, weight_of
 from intract_lsp.training.network import Trainable
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import TrainerSpec
@@ -31,8 +31,8 @@ class StepResult:
     """What a step has seen."""
 
     loss: float
-    """Mean negative log-likelihood (nats) of its training samples' supervised tokens; of the replayed ones' where there
-    are no others."""
+    """Mean negative log-likelihood (nats) of its training samples' answers; of the replayed ones' where there are no
+    others."""
     tokens: int
 
 
@@ -64,21 +64,22 @@ class Stepper:
         """
         adapter, device = self.trainable.adapter, self.trainable.base.device
         self.optimiser.zero_grad(set_to_none=True)
-        count = sum(sample.weight * _targets(sample) for _, sample in batch)
+        count = sum(weight_of(sample, again, self.spec.prompt_weight) for again, sample in batch)
         # On the device until the end: asking for a value would wait for the GPU at each micro-batch.
         sums = torch.zeros(4, dtype=torch.float64, device=device)
         tokens = 0
         for index, (again, group) in enumerate(_groups(batch, micro_tokens)):
             if self.token.cancelled:
                 raise Stopped
-            micro = pack(group, [again] * len(group), device)
+            micro = pack(group, [again] * len(group), device, self.spec.prompt_weight, number)
             if adapter is not None:
                 adapter.drop(torch.Generator().manual_seed(hash((self.spec.seed, number, index)) & 0x7FFFFFFF))
             loss, each = self._losses(micro, count)
             (loss * self._scale).backward()  # type: ignore[no-untyped-call]
             tokens += micro.tokens
-            own = ~micro.replayed
-            sums += torch.stack([each[own].sum(), own.sum(), each.sum(), each.new_tensor(len(each))]).double()
+            own = micro.answers & ~micro.replayed
+            answers = each[micro.answers]
+            sums += torch.stack([each[own].sum(), own.sum(), answers.sum(), each.new_tensor(len(answers))]).double()
         self._update(rate)
         own_loss, own_count, all_loss, all_count = sums.tolist()
         return StepResult(own_loss / own_count if own_count else all_loss / max(1.0, all_count), tokens)
@@ -118,7 +119,3 @@ def _groups(batch: Sequence[tuple[bool, Sample]], micro_tokens: int) -> Iterator
         samples = [sample for replayed, sample in batch if replayed is again]
         for group in split([len(sample.ids) for sample in samples], micro_tokens):
             yield again, [samples[index] for index in group]
-
-
-def _targets(sample: Sample) -> int:
-    return len(sample.ids) - max(1, sample.supervised_from)

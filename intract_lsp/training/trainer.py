@@ -81,7 +81,7 @@ def train(
     token: CancelToken,
     base: Base | None = None,
 ) -> TrainOutcome:
-    """Train and write the result to ``output``; ``base``, if given, is the loaded model, of no other use afterwards.
+    """Train and write the result to ``output``; ``base``, if given, is the loaded model, which is what is trained.
 
     Goes on from a checkpoint under ``checkpoints`` that is of the same samples and settings; what lies there is left
     for the caller to remove. Raises ``TrainingError``.
@@ -286,6 +286,7 @@ class _Run:
 
     def _choose(self) -> tuple[Losses | None, float]:
         """Take the kept weights back and return their losses with their scale: below 1 if better beyond chance."""
+        self._trainable.set_scale(1.0)
         best = self._progress.kept
         if best is None:
             return None, 1.0

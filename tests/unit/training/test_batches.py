@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intract_lsp.training.batches import Order, pack, split, usable
+from intract_lsp.training.batches import PROMPT_STRIDE, Order, pack, split, usable, weight_of
 from intract_lsp.training.sample import Sample, SampleKind
 
 CPU = torch.device("cpu")
@@ -24,6 +25,25 @@ def test_a_packed_micro_batch() -> None:
     assert micro.targets.tolist() == [7, 8, 10, 11]
     assert micro.weights.tolist() == [0.5, 0.5, 1.0, 1.0]
     assert micro.replayed.tolist() == [False, False, True, True]
+    assert micro.answers.all()
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.booleans(), st.floats(0.01, 1.0))
+def test_a_prompt_is_a_target_part_by_part(asked: int, answered: int, again: bool, weight: float) -> None:
+    ids = list(range(100, 102 + asked + answered))
+    one = sample(ids, 1 + asked, 0.5)
+    seen: list[int] = []
+    total = 0.0
+    for phase in range(7, 7 + PROMPT_STRIDE):
+        micro = pack([sample([1, 2], 1), one], [False, again], CPU, weight, phase)
+        assert micro.answers.sum() == 2 + answered
+        assert (micro.targets - micro.ids[0, micro.rows]).tolist() == [1] * len(micro.rows)
+        inside = micro.targets[~micro.answers]
+        assert micro.weights[~micro.answers].tolist() == pytest.approx([0.5 * weight * PROMPT_STRIDE] * len(inside))
+        seen += inside.tolist()
+        total += float(micro.weights.sum()) - 1.0
+    assert sorted(seen) == ([] if again else ids[1 : 1 + asked]), "each once"
+    assert total / PROMPT_STRIDE == pytest.approx(weight_of(one, again, weight))
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 80))
