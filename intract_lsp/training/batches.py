@@ -69,8 +69,8 @@ def pack(
     answers: list[bool] = []
     for sample, replay in zip(samples, replayed, strict=True):
         begin = len(ids)
-        asked = [] if replay or not prompt_weight else _asked(sample)[phase % PROMPT_STRIDE :: PROMPT_STRIDE]
-        wanted = _answer(sample)
+        asked = [] if replay or not prompt_weight else sample.prompt[phase % PROMPT_STRIDE :: PROMPT_STRIDE]
+        wanted = sample.answer
         ids += sample.ids
         positions += range(len(sample.ids))
         starts.append(len(ids))
@@ -94,19 +94,8 @@ def pack(
 
 def weight_of(sample: Sample, replayed: bool, prompt_weight: float) -> float:
     """Return the sum of the weights of a sample's targets, whichever of its prompt's stand for the others."""
-    asked = 0 if replayed else len(_asked(sample))
-    return sample.weight * (len(_answer(sample)) + prompt_weight * asked)
-
-
-# The first token follows nothing, so that it can be no target.
-
-
-def _asked(sample: Sample) -> range:
-    return range(1, sample.supervised_from)
-
-
-def _answer(sample: Sample) -> range:
-    return range(max(1, sample.supervised_from), len(sample.ids))
+    asked = 0 if replayed else len(sample.prompt)
+    return sample.weight * (len(sample.answer) + prompt_weight * asked)
 
 
 def split(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
@@ -129,11 +118,7 @@ def split(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
 
 def usable(samples: Sequence[Sample], context_length: int) -> list[Sample]:
     """Return the samples that have something to learn and are not longer than ``context_length`` tokens."""
-    return [
-        sample
-        for sample in samples
-        if len(sample.ids) <= context_length and max(1, sample.supervised_from) < len(sample.ids) and sample.weight > 0
-    ]
+    return [sample for sample in samples if len(sample.ids) <= context_length and sample.answer and sample.weight > 0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,18 +88,21 @@ def beyond(pairs: Sequence[Pair], others: Sequence[Pair], resamples: int, seed: 
     changes = relative_change(pairs), relative_change(others)
     if changes[0] is None or changes[1] is None or not math.isfinite(changes[0] - changes[1]):
         return Interval(math.nan, math.nan, math.nan)
-    drawn = [_relative_changes(each, resamples, seed + number) for number, each in enumerate((pairs, others))]
+    drawn = [
+        relative_changes([a.nll for a, _ in each], [b.nll for _, b in each], resamples, seed + number)
+        for number, each in enumerate((pairs, others))
+    ]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn[0] - drawn[1], [tail, 1 - tail])
     return Interval(changes[0] - changes[1], float(low), float(high))
 
 
-def _relative_changes(pairs: Sequence[Pair], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Return the relative change of each resample (resamples,)."""
-    drawn = _draw(len(pairs), resamples, seed)
-    before, after = np.array([a.nll for a, _ in pairs]), np.array([b.nll for _, b in pairs])
-    sums = before[drawn].sum(axis=1)
-    ratios: NDArray[np.float64] = np.divide(after[drawn].sum(axis=1), sums, out=np.ones(len(drawn)), where=sums > 0)
+def relative_changes(before: Sequence[float], after: Sequence[float], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return by which share the sum over the same places has changed, for each bootstrap resample (resamples,)."""
+    drawn = _draw(len(before), resamples, seed)
+    sums = np.array(before)[drawn].sum(axis=1)
+    changed = np.array(after)[drawn].sum(axis=1)
+    ratios: NDArray[np.float64] = np.divide(changed, sums, out=np.ones(len(drawn)), where=sums > 0)
     return ratios - 1
 
 

@@ -41,3 +41,13 @@ class Sample:
     """Whether pieces of other files are shown in it."""
     weight: float = 1.0
     """Of its loss."""
+
+    @property
+    def prompt(self) -> range:
+        """Indices of the ids before the supervised ones that could be targets; the first id follows nothing."""
+        return range(1, self.supervised_from)
+
+    @property
+    def answer(self) -> range:
+        """Indices of the supervised ids that are targets."""
+        return range(max(1, self.supervised_from), len(self.ids))

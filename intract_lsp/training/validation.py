@@ -71,5 +71,5 @@ class Validator:
         base = self._trainable.base
         micro = pack(group, [False] * len(group), base.device)
         _, each = base.losses(base.hidden(micro), micro, micro.weights)
-        counts = [len(sample.ids) - max(1, sample.supervised_from) for sample in group]
+        counts = [len(sample.answer) for sample in group]
         return [(float(part.double().sum()), len(part)) for part in torch.split(each, counts)]

@@ -37,6 +37,7 @@ from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.models import fetch
 from intract_lsp.paths import default_paths
 from intract_lsp.training.batches import usable
+from intract_lsp.training.comparison import relative_changes
 from intract_lsp.training.guard import guard_items
 from intract_lsp.training.losses import Losses
 from intract_lsp.training.network import Base, attach, load_base
@@ -61,11 +62,9 @@ def losses(base: Base, samples: Sequence[Sample]) -> Losses:
 
 def change(before: Losses, after: Losses) -> dict[str, Any]:
     """Return means, and by how many percent the sum has changed with its paired bootstrap interval (Efron 1979)."""
-    drawn = np.random.default_rng(0).integers(0, len(before.sums), (RESAMPLES, len(before.sums)))
-    old, new = np.array(before.sums), np.array(after.sums)
-    low, high = 100 * np.quantile(new[drawn].sum(axis=1) / old[drawn].sum(axis=1) - 1, [0.025, 0.975])
+    low, high = 100 * np.quantile(relative_changes(before.sums, after.sums, RESAMPLES, 0), [0.025, 0.975])
     return {
-        "n": len(old),
+        "n": len(before.sums),
         "base": round(before.mean, 4),
         "adapter": round(after.mean, 4),
         "change": round(100 * (after.mean / before.mean - 1), 2),
@@ -161,6 +160,7 @@ def main(arguments: argparse.Namespace) -> None:
             return
         for settings in arguments.variant or [{}]:
             changed = replace(spec, trainer=replace(spec.trainer, **settings))
+            base = load_base(changed)  # the one before has been trained
             outcome = trained(changed, other or project, base)
             row = {
                 "project": arguments.project.name,
@@ -173,8 +173,6 @@ def main(arguments: argparse.Namespace) -> None:
                 "tokens_per_second": round(outcome.tokens_per_second, 1),
             }
             print(json.dumps(row | sets.changes(base)), flush=True)
-            # Training has changed it.
-            base = load_base(changed)
 
 
 def parsed() -> argparse.Namespace:
