@@ -19,6 +19,11 @@ FURTHER_SCALES = 2
 VALIDATION_SHARE = 0.015
 """Of a run's minutes, for scoring the validation samples once."""
 
+MEASURING_SHARE = 0.5
+"""Of the minutes of training, for measuring what came of it: a run ends when it is expected to."""
+LEAST_MEASURING, MEASURING_WITHOUT_MINUTES = 480.0, 1800.0
+"""Seconds for measuring: at least, and where training is not limited by time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -74,3 +79,8 @@ def make_budget(spec: TrainerSpec, steps_per_epoch: float) -> Budget:
     if not counts and spec.minutes <= 0:
         raise TrainingError("A run needs an end: set training.minutes, training.steps or training.epochs.")
     return Budget(max(0.0, spec.minutes * 60.0), min(counts, default=0))
+
+
+def measuring_seconds(minutes: float) -> float:
+    """Return how long measuring may take after so many minutes of training; 0 = training is not limited by time."""
+    return max(LEAST_MEASURING, MEASURING_SHARE * 60 * minutes) if minutes > 0 else MEASURING_WITHOUT_MINUTES

@@ -9,12 +9,10 @@ from typing import Any
 
 from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.inference.tokenizer import load_tokenizer
+from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.memory import plan
 from intract_lsp.training.preparation import prepare
 from intract_lsp.training.spec import RunSpec
-
-MEASURING_SHARE = 0.5
-"""Of the training's time that measuring what came of it takes at most, on a CPU."""
 
 
 def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict[str, Any]:
@@ -32,6 +30,7 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
     trainer = spec.trainer
     steps_an_epoch = (len(data.train) + len(data.replay)) / trainer.batch_size
     steps = min((one for one in (trainer.steps, round(trainer.epochs * steps_an_epoch)) if one), default=None)
+    later = trainer.minutes * 60 + measuring_seconds(trainer.minutes)
     return {
         "workspace": spec.workspace,
         "model": spec.model,
@@ -42,7 +41,7 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
         "steps_an_epoch": round(steps_an_epoch, 1),
         "most_steps": steps,
         "minutes": trainer.minutes or None,
-        "seconds_expected": round(seconds + trainer.minutes * 60 * (1 + MEASURING_SHARE)) if trainer.minutes else None,
+        "seconds_expected": round(seconds + later) if trainer.minutes else None,
         "memory": {
             "decision": memory.decision.value,
             "message": memory.sentence,

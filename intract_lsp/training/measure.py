@@ -7,6 +7,7 @@ measured together take turns at each place, so that a busy moment of the machine
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 LONGEST_MIDDLE = 700
 """Characters of what was written that are scored; as many as a training span has at most."""
+
+GENERATING_SHARE = 0.5
+"""Of the time for measuring, in which suggestions are asked for: the likelihood tells more in the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,20 @@ class Shown:
     looks_secret: bool
     rate: float | None
     """Milliseconds a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured, and in how much time."""
+
+    seconds: float = math.inf
+    """After which no further place is begun; suggestions are asked for in the first half of them."""
+    generations: int = 100
+    """Most places at which suggestions are asked for; the likelihood is taken at all."""
+    least_places: int = 0
+    """Measured however long they take."""
+    least_generations: int = 0
+    """The same for suggestions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +118,33 @@ def measure(
     arms: Mapping[str, Arm],
     at: Sequence[Place],
     token: CancelToken,
-    *,
-    generations: int = 100,
-    seconds: float = float("inf"),
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    effort: Effort | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Measured]:
-    """Measure each version at every place; once ``token`` is set, return what there is.
+    """Measure each version at the places, the first ones first; once ``token`` is set, return what there is.
 
-    The likelihood is taken at all of them, suggestions at the first ``generations``, and none after ``seconds`` have
-    passed. Versions that do not fit into memory together are measured one call each, without ``seconds``: then all
-    have generated at the same places.
+    All versions are measured at the same places. ``clock`` gives seconds; ``progress`` is told which share is done.
+    Versions that do not fit into memory together are measured one call each, without a limit of time: then, too, all
+    have been measured at the same places.
     """
+    effort = effort or Effort()
     outcomes: dict[str, dict[str, Outcome]] = {name: {} for name in arms}
     names = list(arms)
-    began = time.monotonic()
+    began = clock()
     for number, place in enumerate(at):
-        generate = number < generations and time.monotonic() - began < seconds
+        spent = clock() - began
+        if number >= effort.least_places and spent >= effort.seconds:
+            break
+        generate = number < effort.least_generations or (
+            number < effort.generations and spent < GENERATING_SHARE * effort.seconds
+        )
         first = number % len(names) if names else 0
         for name in names[first:] + names[:first]:
             if token.cancelled:
                 return {name: Measured(found) for name, found in outcomes.items()}
             outcomes[name][place.item.task_id] = _outcome(arms[name], place, generate)
-        progress(number + 1, len(at))
+        progress(min(1.0, max((number + 1) / len(at), (clock() - began) / max(effort.seconds, 1e-9))))
     return {name: Measured(found) for name, found in outcomes.items()}
 
 

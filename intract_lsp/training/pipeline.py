@@ -27,6 +27,7 @@ from intract_lsp.training.adapter_table import AdapterStatus
 from intract_lsp.training.adapters import AdapterRegistry
 from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, loaded, served_files
 from intract_lsp.training.attempt import COMMITS_FILE
+from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.curve import Curve
 from intract_lsp.training.events import Event, Finished, Note, Stage
@@ -102,7 +103,7 @@ class Run:
         registry = AdapterRegistry(self._paths.data, open_state(self._paths.data / "state.db"))
         try:
             candidate = self._candidate(base)
-            judged = self._judge(registry, candidate, at, secrets)
+            judged = self._judge(registry, candidate, at, secrets, clock)
             figures = {
                 **judged.verdict.figures,
                 "tokens_per_second": learnt.outcome.tokens_per_second,
@@ -203,6 +204,7 @@ class Run:
         candidate: AdapterFiles,
         at: tuple[Place, ...],
         secrets: tuple[tuple[str, str], ...],
+        clock: ActiveClock,
     ) -> Judged:
         spec = self._spec
         files = served_files(spec, self._paths)
@@ -213,7 +215,9 @@ class Run:
         self._emit(Stage("merge", "Preparing what was trained for serving"))
         with loaded(files, versions, spec.trainer.device, spec.trainer.threads, self._tell_merge, self._token) as arms:
             self._stop_if_asked()
-            return judge_arms(arms, at, secrets, self._emit, self._token)
+            return judge_arms(
+                arms, at, secrets, self._emit, self._token, measuring_seconds(spec.trainer.minutes), clock.look
+            )
 
     def _report(
         self,

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, Arms
-from intract_lsp.training.events import Event, Stage
-from intract_lsp.training.gate import Evidence, Verdict, judge
-from intract_lsp.training.guard import guard_items
+from intract_lsp.training.events import Event, Note, Stage
+from intract_lsp.training.gate import Evidence, Rules, Verdict, judge
+from intract_lsp.training.guard import LEAST_PLACES, guard_items
 from intract_lsp.training.leak import find_leaks, probes
-from intract_lsp.training.measure import Measured, Place, measure, places
+from intract_lsp.training.measure import Effort, Measured, Place, measure, places
 from intract_lsp.training.step import Stopped
-
-GENERATIONS = 100
-"""Places at which suggestions are compared; the likelihood is taken at all."""
-
-GENERATING_SECONDS = 900.0
-"""After which no more suggestions are asked for."""
 
 _GUARD_BEGINS, _LEAKS_BEGIN = 0.75, 0.95
 """Of the time that measuring takes."""
@@ -39,30 +34,38 @@ def judge_arms(
     secrets: Sequence[tuple[str, str]],
     emit: Callable[[Event], None],
     token: CancelToken,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Judged:
     """Measure and judge; ``secrets`` are path and text of the files in which there are any.
 
+    After ``seconds`` by ``clock`` no more is measured than a verdict takes; see ``budget.measuring_seconds``.
     Raises ``Stopped`` where the token is cancelled, and ``TrainingError`` where forgetting cannot be judged.
     """
 
-    def progress(sentence: str, begin: float, end: float) -> Callable[[int, int], None]:
-        return lambda done, total: emit(Stage("evaluate", sentence, begin + (end - begin) * done / max(1, total)))
+    def progress(sentence: str, begin: float, end: float) -> Callable[[float], None]:
+        return lambda share: emit(Stage("evaluate", sentence, begin + (end - begin) * share))
 
+    rules = Rules()
     emit(Stage("evaluate", "Measuring on the newest code", 0.0))
     found = measure(
         arms.by_name,
         at,
         token,
-        generations=GENERATIONS,
-        seconds=GENERATING_SECONDS,
-        progress=progress("Measuring on the newest code", 0.0, _GUARD_BEGINS),
+        Effort(_GUARD_BEGINS * seconds, least_places=rules.least_places, least_generations=rules.least_shown),
+        clock,
+        progress("Measuring on the newest code", 0.0, _GUARD_BEGINS),
     )
+    measured = len(found[BASE].outcomes)
+    if measured < len(at) and not token.cancelled:
+        emit(Note(f"Measured at {measured} of {len(at)} places: {seconds / 60:.3g} minutes were set apart for it."))
     guarded = measure(
         {name: arms.by_name[name] for name in (BASE, CANDIDATE)},
         places(guard_items(), None, 0),
         token,
-        generations=0,
-        progress=progress("Looking for what was forgotten", _GUARD_BEGINS, _LEAKS_BEGIN),
+        Effort((_LEAKS_BEGIN - _GUARD_BEGINS) * seconds, generations=0, least_places=LEAST_PLACES),
+        clock,
+        progress("Looking for what was forgotten", _GUARD_BEGINS, _LEAKS_BEGIN),
     )
     emit(Stage("evaluate", "Looking for secrets", _LEAKS_BEGIN))
     leaks = find_leaks(probes(secrets), arms.by_name[BASE], arms.by_name[CANDIDATE])
@@ -76,4 +79,4 @@ def judge_arms(
         leaks=leaks,
         active=found.get(ACTIVE),
     )
-    return Judged(judge(evidence), found[BASE], found[CANDIDATE])
+    return Judged(judge(evidence, rules), found[BASE], found[CANDIDATE])

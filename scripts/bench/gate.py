@@ -40,6 +40,7 @@ from intract_lsp.models import fetch
 from intract_lsp.models.store import adapted_copy, weights_fingerprint
 from intract_lsp.paths import Paths, default_paths
 from intract_lsp.training.arms import BASE, CANDIDATE, loaded, served_files
+from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.gate import Status, Verdict
 from intract_lsp.training.lora import write_files
 from intract_lsp.training.measure import Place
@@ -138,7 +139,8 @@ def judged(spec: RunSpec, adapter: AdapterFiles, at: tuple[Place, ...], paths: P
     versions = {BASE: None, CANDIDATE: adapter}
     try:
         with loaded(files, versions, spec.trainer.device, spec.trainer.threads, lambda s, f: None, token) as arms:
-            return judge_arms(arms, at, (), lambda event: None, token).verdict
+            seconds = measuring_seconds(spec.trainer.minutes)
+            return judge_arms(arms, at, (), lambda event: None, token, seconds).verdict
     finally:
         if files.quantized is not None:
             adapted_copy(files.quantized, adapter.id).unlink(missing_ok=True)

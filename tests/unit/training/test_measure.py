@@ -14,7 +14,7 @@ from intract_lsp.completion.request import CompletionRequest, RejectReason, Trig
 from intract_lsp.completion.service import CompletionService, Policy
 from intract_lsp.evaluation.items import Item
 from intract_lsp.training.arm import Answer, EngineArm
-from intract_lsp.training.measure import LONGEST_MIDDLE, Place, measure, places
+from intract_lsp.training.measure import LONGEST_MIDDLE, Effort, Place, measure, places
 
 
 def item(name: str = "one", prefix: str = "x = ", truth: str = "compute(1)", suffix: str = "\n") -> Item:
@@ -100,27 +100,66 @@ def test_the_order_depends_on_the_items_and_not_on_theirs() -> None:
 
 def test_likelihood_everywhere_and_suggestions_at_the_first_ones() -> None:
     found = places([item(f"i{number}") for number in range(9)], None, 0)
-    together = measure({"a": FakeArm(), "b": FakeArm()}, found, CancelToken(), generations=4)
+    together = measure({"a": FakeArm(), "b": FakeArm()}, found, CancelToken(), Effort(generations=4))
     assert [(one.generated, len(one.outcomes)) for one in together.values()] == [(4, 9), (4, 9)]
-    alone = measure({"a": FakeArm()}, found, CancelToken(), generations=4)["a"]
+    alone = measure({"a": FakeArm()}, found, CancelToken(), Effort(generations=4))["a"]
     assert alone.outcomes == together["a"].outcomes, "measured by itself an arm generates at the same places"
-    assert measure({"a": FakeArm()}, found, CancelToken(), seconds=0)["a"].generated == 0
+    assert measure({"a": FakeArm()}, found, CancelToken(), Effort(generations=0))["a"].generated == 0
     assert alone.nll == 2.0
 
 
 def test_a_cancelled_measurement_returns_what_there_is() -> None:
     token = CancelToken()
-    done: list[int] = []
+    done: list[float] = []
 
-    def progress(number: int, total: int) -> None:
-        done.append(number)
-        if number == 3:
+    def progress(share: float) -> None:
+        done.append(share)
+        if len(done) == 3:
             token.cancel()
 
     found = places([item(f"i{number}") for number in range(9)], None, 0)
     measured = measure({"a": FakeArm()}, found, token, progress=progress)["a"]
-    assert (done, len(measured.outcomes)) == ([1, 2, 3], 3)
+    assert (done, len(measured.outcomes)) == ([1 / 9, 2 / 9, 3 / 9], 3)
     assert measure({"a": FakeArm()}, [], CancelToken())["a"].nll is None
+
+
+class SlowArm(FakeArm):
+    """Each likelihood takes a second, each suggestion two."""
+
+    now = 0.0
+
+    def likelihood(self, context: CompletionContext, middle: str) -> tuple[float, int]:
+        self.now += 1
+        return super().likelihood(context, middle)
+
+    def complete(self, context: CompletionContext) -> Answer:
+        self.now += 2
+        return super().complete(context)
+
+
+@pytest.mark.parametrize(
+    ("effort", "measured", "generated"),
+    [
+        (Effort(), 30, 30),
+        (Effort(seconds=12), 8, 2),  # 2 places of three seconds, and 6 of one
+        (Effort(seconds=12, generations=1), 10, 1),
+        (Effort(seconds=12, least_places=20), 20, 2),
+        (Effort(seconds=12, least_generations=3), 6, 3),
+        (Effort(seconds=12, least_places=9, least_generations=9), 9, 9),
+        (Effort(seconds=0), 0, 0),
+        (Effort(seconds=0, least_places=4, least_generations=2), 4, 2),
+        (Effort(seconds=1000, least_places=40, least_generations=40), 30, 30),
+    ],
+)
+def test_it_ends_in_time_but_for_the_least_that_is_needed(effort: Effort, measured: int, generated: int) -> None:
+    arm, shares = SlowArm(), list[float]()
+    found = places([item(f"i{number}") for number in range(30)], None, 0)
+    one = measure({"a": arm}, found, CancelToken(), effort, lambda: arm.now, shares.append)["a"]
+    assert (len(one.outcomes), one.generated) == (measured, generated)
+    assert list(one.outcomes) == [place.item.task_id for place in found[:measured]], "the first ones"
+    assert shares == sorted(shares) and all(0 < share <= 1 for share in shares)
+    if measured:
+        assert shares[-1] == 1
 
 
 def middle(at: Item) -> str | None:

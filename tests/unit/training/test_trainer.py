@@ -23,7 +23,7 @@ from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
 from intract_lsp.training import trainer as trainer_module
 from intract_lsp.training.batches import Micro
-from intract_lsp.training.budget import Budget, make_budget
+from intract_lsp.training.budget import Budget, make_budget, measuring_seconds
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.events import Event, Note, Step, Validated
 from intract_lsp.training.losses import Losses
@@ -422,6 +422,11 @@ def test_limits() -> None:
     Budget(0.0, 5).check(5, 5.0, 1.0, 8)
     with pytest.raises(TrainingError, match="at least 2 minutes"):
         Budget(60.0, 0).check(12, 5.0, 1.0, 8)
+
+
+def test_measuring_takes_half_as_long_as_training_at_most() -> None:
+    found = [measuring_seconds(minutes) for minutes in (0.0, 1.0, 16.0, 24.0, 60.0)]
+    assert found == [1800.0, 480.0, 480.0, 720.0, 1800.0]
 
 
 def test_the_rate_rises_and_falls() -> None:
