@@ -5,9 +5,10 @@
 
 Each variant sets fields of ``TrainerSpec``; an empty one leaves them as they are. Told are the loss at PROJECT's
 validation places, with and without pieces of other files, and on guard code, with the base model's beside it and the
-95 % interval of the change. With --foreign the training is on another project, so that what is PROJECT's own in a gain
-can be told; with --adapter nothing is trained, and what lies in that folder is scored. One line of JSON a variant;
-nothing is added to the adapters of this machine.
+95 % interval of the change. With --scale what was learnt is weighed by it (WiSE-FT, Wortsman et al. 2022). With
+--foreign the training is on another project, so that what is PROJECT's own in a gain can be told; with --adapter
+nothing is trained, and what lies in that folder is scored. One line of JSON a variant and scale; nothing is added to
+the adapters of this machine.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from intract_lsp.training.batches import usable
 from intract_lsp.training.comparison import relative_changes
 from intract_lsp.training.guard import guard_items
 from intract_lsp.training.losses import Losses
-from intract_lsp.training.network import Base, attach, load_base
+from intract_lsp.training.network import Base, Trainable, attach, load_base
 from intract_lsp.training.preparation import RunData, validation_sample
 from intract_lsp.training.project import cut_tree
 from intract_lsp.training.project_data import read_project
@@ -101,20 +102,20 @@ class Sets:
         return {name: change(self._before[name], losses(base, samples)) for name, samples in self._samples.items()}
 
 
-def trained(spec: RunSpec, data: RunData, base: Base) -> TrainOutcome:
-    """Train ``base``, without validations: each variant has all of its time for steps."""
-    with tempfile.TemporaryDirectory(prefix="intract-recipe-") as folder:
-        output, checkpoints = Path(folder) / "adapter", Path(folder) / "checkpoints"
-        return train(spec, data.train, [], data.replay, output, checkpoints, lambda event: None, CancelToken(), base)
+def trained(spec: RunSpec, data: RunData, base: Base, output: Path) -> TrainOutcome:
+    """Train ``base`` without validations, so that each variant has all of its time for steps."""
+    with tempfile.TemporaryDirectory(prefix="intract-recipe-") as checkpoints:
+        given = data.train, [], data.replay, output, Path(checkpoints)
+        return train(spec, *given, lambda event: None, CancelToken(), base)
 
 
-def load_adapter(spec: RunSpec, folder: Path, base: Base) -> None:
-    """Put an adapter, in peft's format, beside ``base``."""
+def load_adapter(spec: RunSpec, folder: Path) -> Trainable:
+    """Return the base model with an adapter, in peft's format, beside it."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     lora = LoraSpec(config["r"], config["lora_alpha"])
-    trainable = attach(base, replace(spec, trainer=replace(spec.trainer, lora=lora)))
+    trainable = attach(load_base(spec), replace(spec, trainer=replace(spec.trainer, lora=lora)))
     trainable.load(load_file(folder / "adapter_model.safetensors"))
-    trainable.set_scale(1.0)
+    return trainable
 
 
 def variant(text: str) -> dict[str, Any]:
@@ -153,26 +154,24 @@ def main(arguments: argparse.Namespace) -> None:
         project = data_of(spec)
         other = arguments.foreign and data_of(replace(spec, workspace=str(arguments.foreign.absolute())))
         sets = Sets(spec, project, arguments.places, base)
+        names: dict[str, Any] = {"project": arguments.project.name, "model": model.name}
+
+        def tell(adapter: Path, row: dict[str, Any]) -> None:
+            trainable = load_adapter(spec, adapter)
+            for scale in arguments.scale or [1.0]:
+                trainable.set_scale(scale)
+                print(json.dumps({**names, **row, "scale": scale, **sets.changes(trainable.base)}), flush=True)
+
         if arguments.adapter:
-            load_adapter(spec, arguments.adapter, base)
-            row = {"project": arguments.project.name, "adapter": arguments.adapter.name, "model": model.name}
-            print(json.dumps(row | sets.changes(base)), flush=True)
+            tell(arguments.adapter, {"adapter": arguments.adapter.name})
             return
-        for settings in arguments.variant or [{}]:
+        names |= {"trained_on": (arguments.foreign or arguments.project).name, "minutes": arguments.minutes}
+        for number, settings in enumerate(arguments.variant or [{}]):
             changed = replace(spec, trainer=replace(spec.trainer, **settings))
-            base = load_base(changed)  # the one before has been trained
-            outcome = trained(changed, other or project, base)
-            row = {
-                "project": arguments.project.name,
-                "trained_on": (arguments.foreign or arguments.project).name,
-                "model": model.name,
-                **settings,
-                "minutes": arguments.minutes,
-                "steps": outcome.steps,
-                "tokens": outcome.tokens,
-                "tokens_per_second": round(outcome.tokens_per_second, 1),
-            }
-            print(json.dumps(row | sets.changes(base)), flush=True)
+            output = Path(folder) / f"adapter-{number}"
+            outcome = trained(changed, other or project, load_base(changed), output)
+            speed = {"tokens": outcome.tokens, "tokens_per_second": round(outcome.tokens_per_second, 1)}
+            tell(output, {**settings, "steps": outcome.steps, **speed})
 
 
 def parsed() -> argparse.Namespace:
@@ -181,6 +180,7 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--foreign", type=Path, metavar="DIR", help="another project to train on")
     made.add_argument("--adapter", type=Path, metavar="DIR", help="an adapter in peft's format, scored as it is")
     made.add_argument("--variant", type=variant, action="append", metavar="NAME=VALUE,...", help="repeatable")
+    made.add_argument("--scale", type=float, action="append", metavar="X", help="of what was learnt; repeatable")
     made.add_argument("--minutes", type=float, default=8.0, help="of each training")
     made.add_argument("--places", type=int, default=40, help="of each kind, for scoring")
     made.add_argument("--threads", type=int, default=0, help="0 = one for each core")
