@@ -168,7 +168,7 @@ OURS = [found for found in IMPORTS if found.library == "intract_lsp"]
 
 
 def test_the_walk_sees_what_it_must() -> None:
-    assert Import("cli", "intract_lsp.server.server.serve", True) in IMPORTS
+    assert Import("cli.completions", "intract_lsp.server.server.serve", True) in IMPORTS
     assert Import("models.convert", "torch", True) in IMPORTS
     assert len(OURS) > 100
 

@@ -1,0 +1,108 @@
+"""Commands for the adapters on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from intract_lsp.cli.options import FOLDER, model_option, quiet_app
+
+
+@click.group()
+def adapters() -> None:
+    """List, use, take back, export and remove what was fine-tuned."""
+
+
+@adapters.command("list")
+@click.option("--dir", "directory", type=FOLDER, help="Only those that were trained on this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def adapters_list(directory: Path | None, as_json: bool) -> None:
+    """List the adapters on this machine, the newest first."""
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), None)
+    entries = [entry.values() for entry in done(app, app.adapters.entries(directory))]
+    if as_json:
+        click.echo(json.dumps(entries))
+        return
+    if not entries:
+        click.echo("There is no adapter yet: `intract-lsp finetune` makes one.", err=True)
+    for entry in entries:
+        click.echo(f"{entry['id']}  {entry['status']:9}  {entry['base']}  {entry['workspace']}")
+
+
+@adapters.command("show")
+@click.argument("adapter", metavar="ID")
+def adapters_show(adapter: str) -> None:
+    """Print what is known of an adapter as a JSON object, after checking its files."""
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), None)
+    click.echo(json.dumps(done(app, app.adapters.show(adapter)).values(), indent=2, ensure_ascii=False))
+
+
+@adapters.command("promote")
+@click.argument("adapter", metavar="ID")
+@click.option("--dir", "directory", type=FOLDER, help="Where it serves; default: the folder it was trained on.")
+def adapters_promote(adapter: str, directory: Path | None) -> None:
+    """Have an adapter serve in a folder, from the next start of the model on."""
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), None)
+    click.echo(done(app, app.adapters.promote(adapter, directory)))
+
+
+@adapters.command("rollback")
+@click.option("--dir", "directory", type=FOLDER, default=".", help="The folder; default: this one.")
+@model_option
+def adapters_rollback(directory: Path, model: str | None) -> None:
+    """Have the adapter before the present one serve in a folder again, or the model alone."""
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), model)
+    click.echo(done(app, app.adapters.rollback(directory.absolute())))
+
+
+@adapters.command("remove")
+@click.argument("adapter", metavar="ID")
+def adapters_remove(adapter: str) -> None:
+    """Delete an adapter that does not serve."""
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), None)
+    click.echo(done(app, app.adapters.remove(adapter)))
+
+
+@adapters.command("export")
+@click.argument("adapter", metavar="ID")
+@click.argument("target", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--merged", is_flag=True, help="Write the whole model, merged, instead of the adapter.")
+def adapters_export(adapter: str, target: Path, merged: bool) -> None:
+    """Write an adapter to a new directory, as peft or, merged, transformers loads it."""
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), None)
+    click.echo(done(app, app.adapters.export(adapter, target.absolute(), merged=merged)))
+
+
+@adapters.command("forget")
+@click.argument("path", metavar="FILE")
+@click.option("--dir", "directory", type=FOLDER, default=".", help="The folder that FILE is in; default: this one.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def adapters_forget(path: str, directory: Path, yes: bool) -> None:
+    """Delete the adapters that were trained on a file or folder; those that serve are rolled back first.
+
+    FILE is a path inside the folder. It need not exist any more.
+    """
+    from intract_lsp.finetune import done
+
+    app = quiet_app((), None)
+    found = app.adapters.saw(path, directory).result()
+    if found and not yes:
+        click.confirm(f"{', '.join(found)} will be deleted. Go on?", abort=True, err=True)
+    click.echo(done(app, app.adapters.forget(path, directory)))
+
+
+COMMANDS = (adapters,)
