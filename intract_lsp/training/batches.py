@@ -58,7 +58,7 @@ def pack(
     With a ``prompt_weight`` the tokens of prompts are targets, too, each of that weight beside an answer's: prompts are
     the project's code, and several times as long as the answers. It helps most where those are short and samples few
     (Shi et al. 2024, "Instruction Tuning With Loss Over Instructions"). Of them one in ``PROMPT_STRIDE`` stands for the
-    others, which one depends on ``phase``. Replayed samples teach nothing, nor do their prompts.
+    others, which one depends on ``phase``. Those of replayed samples hold the model as their answers do.
     """
     ids: list[int] = []
     positions: list[int] = []
@@ -69,7 +69,7 @@ def pack(
     answers: list[bool] = []
     for sample, replay in zip(samples, replayed, strict=True):
         begin = len(ids)
-        asked = [] if replay or not prompt_weight else sample.prompt[phase % PROMPT_STRIDE :: PROMPT_STRIDE]
+        asked = sample.prompt[phase % PROMPT_STRIDE :: PROMPT_STRIDE] if prompt_weight else range(0)
         wanted = sample.answer
         ids += sample.ids
         positions += range(len(sample.ids))
@@ -92,10 +92,9 @@ def pack(
     )
 
 
-def weight_of(sample: Sample, replayed: bool, prompt_weight: float) -> float:
+def weight_of(sample: Sample, prompt_weight: float) -> float:
     """Return the sum of the weights of a sample's targets, whichever of its prompt's stand for the others."""
-    asked = 0 if replayed else len(sample.prompt)
-    return sample.weight * (len(sample.answer) + prompt_weight * asked)
+    return sample.weight * (len(sample.answer) + prompt_weight * len(sample.prompt))
 
 
 def split(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:

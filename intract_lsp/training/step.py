@@ -64,7 +64,7 @@ class Stepper:
         """
         adapter, device = self.trainable.adapter, self.trainable.base.device
         self.optimiser.zero_grad(set_to_none=True)
-        count = sum(weight_of(sample, again, self.spec.prompt_weight) for again, sample in batch)
+        count = sum(weight_of(sample, self.spec.prompt_weight) for _, sample in batch)
         # On the device until the end: asking for a value would wait for the GPU at each micro-batch.
         sums = torch.zeros(4, dtype=torch.float64, device=device)
         tokens = 0

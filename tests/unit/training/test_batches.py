@@ -28,22 +28,22 @@ def test_a_packed_micro_batch() -> None:
     assert micro.answers.all()
 
 
-@given(st.integers(0, 30), st.integers(0, 30), st.booleans(), st.floats(0.01, 1.0))
-def test_a_prompt_is_a_target_part_by_part(asked: int, answered: int, again: bool, weight: float) -> None:
+@given(st.integers(0, 30), st.integers(0, 30), st.floats(0.01, 1.0))
+def test_a_prompt_is_a_target_part_by_part(asked: int, answered: int, weight: float) -> None:
     ids = list(range(100, 102 + asked + answered))
     one = sample(ids, 1 + asked, 0.5)
     seen: list[int] = []
     total = 0.0
     for phase in range(7, 7 + PROMPT_STRIDE):
-        micro = pack([sample([1, 2], 1), one], [False, again], CPU, weight, phase)
+        micro = pack([sample([1, 2], 1), one], [False, True], CPU, weight, phase)
         assert micro.answers.sum() == 2 + answered
         assert (micro.targets - micro.ids[0, micro.rows]).tolist() == [1] * len(micro.rows)
         inside = micro.targets[~micro.answers]
         assert micro.weights[~micro.answers].tolist() == pytest.approx([0.5 * weight * PROMPT_STRIDE] * len(inside))
         seen += inside.tolist()
         total += float(micro.weights.sum()) - 1.0
-    assert sorted(seen) == ([] if again else ids[1 : 1 + asked]), "each once"
-    assert total / PROMPT_STRIDE == pytest.approx(weight_of(one, again, weight))
+    assert sorted(seen) == ids[1 : 1 + asked], "each once"
+    assert total / PROMPT_STRIDE == pytest.approx(weight_of(one, weight))
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 80))
