@@ -14,8 +14,6 @@ MEASURED_STEPS = 3
 """After these it is known how long a step takes."""
 VALIDATIONS = 5
 """How many times the validation samples are scored in a whole run."""
-FURTHER_SCALES = 2
-"""How many times more at the end, with the adapter scaled down."""
 VALIDATION_SHARE = 0.015
 """Of a run's minutes, for scoring the validation samples once."""
 
@@ -41,12 +39,12 @@ class Budget:
     def done(self, steps: int, seconds: float, validation_seconds: float) -> float:
         """Return how much of the run is over, 1.0 or more where training has to end.
 
-        Time is kept for what comes after the last step: a validation, and one for each further scale.
+        Time is kept for the validation that comes after the last step.
         """
         by_steps = steps / self.steps if self.steps else 0.0
         if not self.seconds:
             return by_steps
-        rest = max(0.25 * self.seconds, self.seconds - (1 + FURTHER_SCALES) * validation_seconds)
+        rest = max(0.25 * self.seconds, self.seconds - validation_seconds)
         return max(by_steps, seconds / rest)
 
     def expected_steps(self, steps: int, seconds: float, seconds_per_step: float, validation_seconds: float) -> int:
@@ -54,7 +52,7 @@ class Budget:
         if not self.seconds:
             return self.steps
         done = self.done(0, seconds, validation_seconds)
-        passes = VALIDATIONS * max(0.0, 1.0 - done) + FURTHER_SCALES + 1
+        passes = VALIDATIONS * max(0.0, 1.0 - done) + 1
         left = max(0.0, self.seconds - seconds - passes * validation_seconds)
         by_time = steps + math.floor(left / seconds_per_step)
         return min(self.steps, by_time) if self.steps else by_time
@@ -63,7 +61,7 @@ class Budget:
         """Raise ``TrainingError`` where time allows for fewer than ``LEAST_STEPS`` steps, with what is needed."""
         if not self.seconds or expected >= min(LEAST_STEPS, self.steps or LEAST_STEPS):
             return
-        needed = LEAST_STEPS * seconds_per_step + (VALIDATIONS + FURTHER_SCALES + 1) * validation_seconds
+        needed = LEAST_STEPS * seconds_per_step + (VALIDATIONS + 1) * validation_seconds
         raise TrainingError(
             f"{self.seconds / 60:.3g} minutes are enough for {expected} steps of {batch_size} samples here, and fewer "
             f"than {LEAST_STEPS} teach nothing: give at least {math.ceil(1.1 * needed / 60)} minutes, or take "

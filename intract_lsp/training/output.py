@@ -17,17 +17,17 @@ from intract_lsp.training.network import Trainable
 from intract_lsp.training.spec import RunSpec
 
 
-def write_output(trainable: Trainable, spec: RunSpec, scale: float, target: Path) -> None:
+def write_output(trainable: Trainable, spec: RunSpec, target: Path) -> None:
     """Write what was trained to ``target``, whole or not at all.
 
-    An adapter: ``adapter_config.json``, with ``scale`` in its alpha, and ``adapter_model.safetensors``. Every weight:
-    ``config.json`` and ``model.safetensors`` in the base's number format, with the tokenizer's files. Raises
+    An adapter: ``adapter_config.json``, with the spec's scale in its alpha, and ``adapter_model.safetensors``. Every
+    weight: ``config.json`` and ``model.safetensors`` in the base's number format, with the tokenizer's files. Raises
     ``TrainingError`` where the disk does not take it.
     """
 
     def fill(folder: Path) -> None:
         if trainable.adapter is not None:
-            write_files(trainable.adapter, folder, spec.model, scale)
+            write_files(trainable.adapter, folder, spec.model, spec.trainer.scale)
             return
         source = Path(spec.model_directory)
         for path in [source / "config.json", *source.glob("tokenizer*.json")]:

@@ -25,6 +25,9 @@ twice."""
 STANDARD_RATE = 0.1
 """Of the learning rate, where all weights are trained: low-rank matrices take about ten times as much."""
 
+RATE, RATE_OF_FEW_STEPS, SCALE_OF_FEW_STEPS = 2e-4, 6e-4, 0.4
+"""Learning rates, and what an adapter is weighed by: a CPU takes some dozens of steps in its time."""
+
 _BYTES_OF_16_BITS = {Method.STANDARD: 8.0, Method.LORA: 1.1, Method.QLORA: 0.4}
 """Bytes that a method keeps in memory for each byte of the weights in 16 bits, activations aside."""
 
@@ -84,7 +87,8 @@ def resolve(
             lora=LoraSpec(rank, training.lora_alpha or 2 * rank, training.lora_dropout, training.target_modules),
             quantization=QuantizationSpec(training.bits, training.double_quant, training.quant_type),
             optimiser=_optimiser(training.optim, method, on_gpu),
-            learning_rate=training.learning_rate * (STANDARD_RATE if method is Method.STANDARD else 1.0),
+            learning_rate=_rate(training.learning_rate, method, on_gpu),
+            scale=1.0 if on_gpu else SCALE_OF_FEW_STEPS,
             minutes=_minutes(training, on_gpu),
             steps=training.steps,
             epochs=training.epochs,
@@ -120,6 +124,12 @@ def _optimiser(asked: str, method: Method, on_gpu: bool) -> str:
     if not on_gpu:
         return "adamw_torch"
     return "paged_adamw_8bit" if method is Method.QLORA else "adamw_8bit"
+
+
+def _rate(asked: float, method: Method, on_gpu: bool) -> float:
+    if method is Method.STANDARD:
+        return STANDARD_RATE * (asked or RATE)
+    return asked or (RATE if on_gpu else RATE_OF_FEW_STEPS)
 
 
 def _minutes(training: TrainingSettings, on_gpu: bool) -> float:

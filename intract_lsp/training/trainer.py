@@ -25,7 +25,7 @@ from intract_lsp.training.checkpoint import Checkpoints, Progress, fingerprint
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.events import Event, Note, Stage, Step, Validated
 from intract_lsp.training.ladder import Rung, is_out_of_memory, peak_memory
-from intract_lsp.training.losses import Losses, lower_of
+from intract_lsp.training.losses import lower_of
 from intract_lsp.training.network import Base, attach, checkpoint_gradients, load_base
 from intract_lsp.training.optimisers import load_state, make_optimiser, rate_share, state_tensors, warm_up
 from intract_lsp.training.output import write_output
@@ -40,8 +40,6 @@ CHECKPOINT_EVERY = 60.0
 """Seconds of work."""
 PATIENCE = 3
 """Validations in a row that are worse beyond chance than an earlier one, or the base model, before training ends."""
-SCALES = (0.8, 0.6)
-"""By which an adapter is scaled down at the end, to see whether it then does better; 1.0 is known."""
 MICRO_TOKENS = {"cpu": 512, "cuda": 8192}
 """Most tokens of a micro-batch at first: on a CPU more make nothing faster, on a GPU they do."""
 
@@ -61,9 +59,7 @@ class TrainOutcome:
     """Mean negative log-likelihood (nats) of the validation samples' supervised tokens under the base model; ``None``
     without validation samples."""
     best_loss: float | None
-    """The same under what was written, at its scale. Not below ``base_loss`` where training brought nothing."""
-    scale: float
-    """What the adapter was scaled by, which its alpha holds already."""
+    """The same under what was written. Not below ``base_loss`` where training brought nothing."""
     stopped: bool
     """Whether the token ended it; then there is a checkpoint and no result."""
     peak_memory: int
@@ -158,12 +154,13 @@ class _Run:
                 self._step(done)
             if self._progress.worse >= PATIENCE:
                 self._on_event(Note("Training ended early: the validation loss falls no more."))
-            best, scale = self._choose()
         except Stopped:
             self._save()
-            return self._outcome(self._progress.kept, 1.0, stopped=True)
-        write_output(self._trainable, self._spec, scale, output)
-        return self._outcome(best, scale, stopped=False)
+            return self._outcome(stopped=True)
+        if self._progress.kept is not None:
+            self._trainable.load(self._checkpoints.load_best())
+        write_output(self._trainable, self._spec, output)
+        return self._outcome(stopped=False)
 
     # What is over, and what comes next.
 
@@ -267,8 +264,9 @@ class _Run:
         Few samples are scored, so that the lowest loss is mostly luck, while weights trained for longer at a falling
         rate are mostly better ones.
         """
-        self._trainable.set_scale(1.0)
+        self._trainable.set_scale(self._trainer.scale)
         found = self._validator.score(self._rung.context_length, self._clock.look)
+        self._trainable.set_scale(1.0)
         progress = self._progress
         lowest = lower_of(found, progress.lowest)
         kept = not found.worse_than(lowest)
@@ -283,23 +281,6 @@ class _Run:
             worse=progress.worse + 1 if found.worse_than(lower_of(lowest, progress.base)) else 0,
         )
         self._on_event(Validated(progress.step, found.mean, kept))
-
-    def _choose(self) -> tuple[Losses | None, float]:
-        """Take the kept weights back and return their losses with their scale: below 1 if better beyond chance."""
-        self._trainable.set_scale(1.0)
-        best = self._progress.kept
-        if best is None:
-            return None, 1.0
-        self._trainable.load(self._checkpoints.load_best())
-        scale = 1.0
-        if self._trainable.adapter is not None:
-            for candidate in SCALES:
-                self._trainable.set_scale(candidate)
-                found = self._validator.score(self._rung.context_length, self._clock.look)
-                if best.worse_than(found):
-                    best, scale = found, candidate
-            self._trainable.set_scale(1.0)
-        return best, scale
 
     # Checkpoints.
 
@@ -331,7 +312,7 @@ class _Run:
         )
         self._on_event(Note(f"Training goes on after step {self._progress.step}."))
 
-    def _outcome(self, best: Losses | None, scale: float, *, stopped: bool) -> TrainOutcome:
+    def _outcome(self, *, stopped: bool) -> TrainOutcome:
         progress = self._progress
         return TrainOutcome(
             steps=progress.step,
@@ -339,8 +320,7 @@ class _Run:
             seconds=self._seconds(),
             tokens_per_second=progress.tokens / max(progress.training_seconds, 1e-9),
             base_loss=None if progress.base is None else progress.base.mean,
-            best_loss=None if best is None else best.mean,
-            scale=scale,
+            best_loss=None if progress.kept is None else progress.kept.mean,
             stopped=stopped,
             peak_memory=peak_memory(self._trainable.base.device),
         )

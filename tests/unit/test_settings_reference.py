@@ -44,7 +44,7 @@ def test_the_defaults_are_values_that_the_settings_take() -> None:
         ("completion.enabled", "`true`, `false`"),
         ("model.name", "text, not empty"),
         ("model.threads", "whole number, 0 to 256"),
-        ("training.learning_rate", "number, more than 0, at most 1"),
+        ("training.learning_rate", "number, 0 to 1"),
         ("training.bits", "`4`, `8`"),
         ("index.disabled_folders", "list of texts"),
     ],

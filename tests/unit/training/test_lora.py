@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ def test_gradients_equal_those_of_peft(qwen: Path, tmp_path: Path) -> None:
     spec = run_spec(qwen)
     ours = trained(spec)
     samples = some_samples(3)
-    write_output(ours, spec, 1.0, tmp_path / "adapter")
+    write_output(ours, spec, tmp_path / "adapter")
     theirs = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(qwen), str(tmp_path / "adapter"), is_trainable=True
     )
@@ -178,7 +179,7 @@ def test_peft_reads_what_is_written_with_its_scale(qwen: Path, tmp_path: Path) -
     ours.set_scale(0.6)
     with torch.no_grad():
         expected = lean_losses(ours.base, samples)
-    write_output(ours, spec, 0.6, tmp_path / "adapter")
+    write_output(ours, replace(spec, trainer=replace(spec.trainer, scale=0.6)), tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["lora_alpha"] == pytest.approx(8 * 0.6)
     assert config["base_model_name_or_path"] == "tiny"

@@ -79,7 +79,14 @@ def test_activations_are_computed_twice_where_the_gpu_is_full() -> None:
 
 def test_all_weights_are_trained_at_a_lower_rate() -> None:
     assert spec(method="standard").trainer.learning_rate == pytest.approx(2e-5)
+    assert spec(method="standard", learning_rate=1e-3).trainer.learning_rate == pytest.approx(1e-4)
     assert spec(method="lora", learning_rate=1e-3).trainer.learning_rate == pytest.approx(1e-3)
+
+
+def test_few_steps_are_taken_at_a_high_rate_and_weighed() -> None:
+    cpu, gpu = spec(method="lora").trainer, spec(BIG_GPU, method="lora").trainer
+    assert (cpu.learning_rate, cpu.scale) == (6e-4, 0.4)
+    assert (gpu.learning_rate, gpu.scale) == (2e-4, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def run_spec(
         "method": Method.LORA,
         "lora": LoraSpec(r=r, alpha=2 * r, dropout=dropout, target_modules=targets),
         "learning_rate": 0.01,
+        "scale": 1.0,
         "minutes": 0.0,
         "steps": 20,
         "batch_size": 4,
