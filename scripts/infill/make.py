@@ -113,6 +113,10 @@ def main(arguments: argparse.Namespace) -> None:
             data=DataSpec(use_ntp=False),
             trainer=TrainerSpec(
                 lora=LoraSpec(r=arguments.rank, alpha=2 * arguments.rank),
+                # Hundreds of steps, of which all that is learnt is wanted: as the shipped adapter was made.
+                learning_rate=2e-4,
+                scale=1.0,
+                prompt_weight=0.0,
                 minutes=arguments.minutes,
                 batch_size=4,
                 threads=arguments.threads,
