@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 BATTERY_SECONDS = 10.0
 """How long it is taken for granted that the machine runs on its battery, or does not."""
 
+MAKING_ROOM = "Completions pause until the fine-tuning run is over, which needs the memory."
+
 
 @dataclass(frozen=True, slots=True)
 class App:
@@ -76,7 +78,7 @@ class App:
         Takes a moment: the model's files are looked at, and whether there is a GPU. Raises ``IntractError`` where there
         can be no such run.
         """
-        return new_run(self.settings.current, self.paths, folder, changes)
+        return new_run(self.settings.current, self.paths, folder, changes, self.worker.card)
 
     def scheduled_run(self, folder: Path) -> RunSpec | None:
         """Return a run on a folder in which enough has been committed since the last one, ``None`` for not enough.
@@ -88,7 +90,15 @@ class App:
         before = last_head(row.folder for row in self.recorded_runs(None, [folder]))
         if before is not None and changed_lines(folder, before) < self.settings.current.training.changed_lines:
             return None
-        return self.new_run(folder, {})
+        # Nobody asked for it: it is not worth being without completions.
+        return new_run(self.settings.current, self.paths, folder, {})
+
+    def make_room(self, needed: bool) -> None:
+        """Let go of the model that serves, or load it again."""
+        if needed:
+            self.worker.rest(MAKING_ROOM)
+        else:
+            self.load_model()
 
     def may_train_by_itself(self) -> bool:
         """Return whether a run that nobody asked for would be in nobody's way; asks for the battery."""
@@ -167,7 +177,9 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "model", *, w
     index = build_index(now, paths, busy=lambda: service.pending, watch=watch)
     adapters = build_adapters(settings, paths, worker)
     training = build_supervisor(paths, lambda spec, adapter: adapters.promote(adapter).result())
-    return App(paths, settings, worker, service, cache, index, retriever, recent, adapters, training)
+    app = App(paths, settings, worker, service, cache, index, retriever, recent, adapters, training)
+    training.make_room = app.make_room
+    return app
 
 
 def build_adapters(settings: SettingsStack, paths: Paths, worker: InferenceWorker) -> AdapterSwitch:
@@ -189,8 +201,10 @@ def run_folder(paths: Paths) -> Path:
     return paths.data / "runs"
 
 
-def new_run(settings: Settings, paths: Paths, folder: Path, changes: Mapping[str, Any]) -> RunSpec:
-    """Return a run on a folder; see ``App.new_run``."""
+def new_run(
+    settings: Settings, paths: Paths, folder: Path, changes: Mapping[str, Any], serves: ModelCard | None = None
+) -> RunSpec:
+    """Return a run on a folder, for which the model that ``serves`` may have to make room; see ``App.new_run``."""
     from intract_lsp.errors import TrainingError
     from intract_lsp.models import fetch, hardware
     from intract_lsp.training.memory import Decision, plan
@@ -207,8 +221,10 @@ def new_run(settings: Settings, paths: Paths, folder: Path, changes: Mapping[str
     training = TrainingSettings.model_validate({**settings.training.model_dump(), **changes})
     base = BaseModel(model.name, model.directory, model.fim_family, model.size_bytes)
     spec = resolve(training, settings.model, hardware.detect(), base, place)
+    if serves is not None and (serves.device == "cuda") == (spec.trainer.device == "cuda"):
+        spec = replace(spec, serving=serves.weight_bytes)
     if spec.trainer.device == "cpu":  # a GPU's memory is looked at by the run itself, which brings torch
-        needed = plan(spec, serving=0)
+        needed = plan(spec, serving=spec.serving)
         if needed.decision is Decision.REFUSE:
             raise TrainingError(needed.sentence)
     return spec

@@ -122,7 +122,7 @@ def _interrupted(app: App, spec: RunSpec) -> str | None:
     same = None
     for status in app.training.statuses():
         earlier = app.training.spec_of(status.run)
-        alike = earlier is not None and replace(earlier, id=spec.id, folder=spec.folder) == spec
+        alike = earlier is not None and replace(earlier, id=spec.id, folder=spec.folder, serving=spec.serving) == spec
         if alike and same is None:
             same = status.run
         else:

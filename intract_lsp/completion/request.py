@@ -43,6 +43,7 @@ class RejectReason(str, Enum):
     LANGUAGE_OFF = "language-off"
     NO_MODEL = "no-model"
     LOADING = "loading"
+    RESTING = "resting"
     MODEL_FAILED = "model-failed"
     UNKNOWN_DOCUMENT = "unknown-document"
     OUTSIDE_DOCUMENT = "outside-document"
@@ -76,6 +77,7 @@ _SENTENCES = {
     RejectReason.LANGUAGE_OFF: "Completions are off for this language (setting completion.disabled_languages).",
     RejectReason.NO_MODEL: "No model is loaded; run `intract-lsp models pull` or the command intract.selectModel.",
     RejectReason.LOADING: "The model is still loading.",
+    RejectReason.RESTING: "The model makes room for a fine-tuning run and comes back when that is over.",
     RejectReason.MODEL_FAILED: "The model could not be loaded; intract.status has the cause.",
     RejectReason.UNKNOWN_DOCUMENT: "The editor asked for a document that it has not opened.",
     RejectReason.OUTSIDE_DOCUMENT: "The position lies outside the document.",

@@ -24,7 +24,7 @@ from intract_lsp.evaluation.scores import Score, score
 Complete = Callable[[CompletionRequest], Awaitable[CompletionResult]]
 """The service's method."""
 
-_NO_ENGINE = frozenset({RejectReason.NO_MODEL, RejectReason.LOADING, RejectReason.MODEL_FAILED})
+_NO_ENGINE = frozenset({RejectReason.NO_MODEL, RejectReason.LOADING, RejectReason.RESTING, RejectReason.MODEL_FAILED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class EngineState(str, Enum):
     READY = "ready"
     BUSY = "busy"
     """A generation is running."""
+    RESTING = "resting"
+    """The model was let go of for the time of something that needs its memory; ``EngineStatus.message`` says what."""
     FAILED = "failed"
     """The last load failed; ``EngineStatus.message`` says why."""
 
@@ -79,6 +81,8 @@ class ModelCard:
     """Name of the model that drafts for this one."""
     adapter: str = ""
     """Id of the adapter that is merged into the weights."""
+    weight_bytes: int = 0
+    """Of the device's memory, which ``unload`` sets free; 0 where the weights are mapped from a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class LoadedNetwork:
     end_ids: frozenset[int]
     """Tokens that end an answer by the model's own configuration."""
     notes: tuple[str, ...] = ()
+    weight_bytes: int = 0
+    """As in ``ModelCard``."""
 
     @property
     def budget(self) -> PromptBudget:
@@ -91,9 +93,9 @@ def load_network(
     found = torch_loading.load(order, files, parameters, threads, calibration, report, token)
     if isinstance(found, LoadedNetwork):
         return found
-    if copy is not None:
-        found = _kept(copy, made_from, found)
-    return _from_int8(found, parameters, threads)
+    kept = found if copy is None else _kept(copy, made_from, found)
+    held = int(parameters * INT8_BYTES) if kept is found else 0
+    return _from_int8(kept, parameters, threads, held)
 
 
 def check_memory(needed: int, free: int, device: str, model: str) -> None:
@@ -115,9 +117,10 @@ def _may_be_int8(order: LoadOrder) -> bool:
     return order.device == "cpu" or (order.device == "auto" and not has_gpu())
 
 
-def _from_int8(model: QuantizedModel, parameters: int, threads: int) -> LoadedNetwork:
+def _from_int8(model: QuantizedModel, parameters: int, threads: int, held: int = 0) -> LoadedNetwork:
     decoder = Int8Decoder(model.shape, model.arrays, Team(threads))
-    return LoadedNetwork(decoder, parameters, "cpu", "int8", model.shape.context_length, model.end_ids)
+    length = model.shape.context_length
+    return LoadedNetwork(decoder, parameters, "cpu", "int8", length, model.end_ids, weight_bytes=held)
 
 
 def _kept(copy: Path, made_from: str, model: QuantizedModel) -> QuantizedModel:

@@ -173,6 +173,7 @@ class ModelEngine:
             budget=found.budget,
             notes=(*((read.note,) if read.note else ()), *found.notes),
             adapter=order.adapter.id if order.adapter else "",
+            weight_bytes=found.weight_bytes,
         )
         drafter = Drafter(
             encode=partial(encode_text, tokenizer=tokenizer),
@@ -248,7 +249,7 @@ class ModelEngine:
             loaded,
             order=order,
             refusal="",
-            card=replace(card, notes=notes, adapter=name),
+            card=replace(card, notes=notes, adapter=name, weight_bytes=found.weight_bytes),
             network=found.network,
             cache=PrefixCache(found.network, order.kv_cache_mib << 20),
             end_ids=end_ids(loaded.fim, loaded.tokenizer) | found.end_ids,

@@ -73,7 +73,8 @@ def load(
         note = f"There is no fast path for {kind} models yet: transformers' own runs, in {precision}."
         log.info("no lean forward for the architecture %s", kind)
         network = TorchNetwork(TransformersNetwork(model))
-        return LoadedNetwork(network, parameters, device, precision, context_length, ends, (note, *notes))
+        held = _weight_bytes(files, placement, parameters)
+        return LoadedNetwork(network, parameters, device, precision, context_length, ends, (note, *notes), held)
     with torch.inference_mode():
         shape, tensors = take_over(model, context_length)
         del model
@@ -83,7 +84,8 @@ def load(
                 report(f"Quantising {files.name}", None)
                 tensors, linears = four_bit.quantize(tensors, placement.device)
             network = _short_steps(LeanDecoder(shape, tensors, linears, flash), report)
-            return LoadedNetwork(network, parameters, device, placement.precision, context_length, ends, notes)
+            held = _weight_bytes(files, placement, parameters)
+            return LoadedNetwork(network, parameters, device, placement.precision, context_length, ends, notes, held)
         report(f"Quantising {files.name}, once", None)
         quantized = QuantizedModel(shape, pack(shape, quantize(shape, tensors, calibration())), ends)
     gc.collect()
@@ -92,13 +94,20 @@ def load(
     return quantized
 
 
+def _weight_bytes(files: ModelFiles, placement: Placement, parameters: int) -> int:
+    """Return the memory that the weights take once they are loaded, in floats or in 4 bits."""
+    if placement.nf4:
+        return four_bit.bytes_needed(_configuration(files.directory), parameters)
+    return parameters * placement.loaded_dtype.itemsize
+
+
 def _check_fits(files: ModelFiles, placement: Placement, parameters: int) -> None:
     """Refuse a model that memory does not hold. Raises ``ModelError``."""
     needed = parameters * placement.loaded_dtype.itemsize + WORKING_MEMORY
     loaded_on = torch.device("cpu") if placement.nf4 else placement.device
     check_memory(needed, free_memory(loaded_on), loaded_on.type, files.name)
     if placement.nf4 and placement.device.type != "cpu":
-        quantized = four_bit.bytes_needed(_configuration(files.directory), parameters) + WORKING_MEMORY
+        quantized = _weight_bytes(files, placement, parameters) + WORKING_MEMORY
         check_memory(quantized, free_memory(placement.device), placement.device.type, files.name)
 
 

@@ -60,6 +60,12 @@ class _Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class _Rest:
+    sentence: str
+    future: Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Forget:
     future: Future[None]
 
@@ -72,7 +78,7 @@ class _Prepare:
     future: Future[bool]
 
 
-_Message = _Load | _Swap | _Generate | _Forget
+_Message = _Load | _Rest | _Swap | _Generate | _Forget
 """What waits in the inbox, first come, first served."""
 
 
@@ -135,6 +141,7 @@ class InferenceWorker:
             return None
         return {
             EngineState.LOADING: RejectReason.LOADING,
+            EngineState.RESTING: RejectReason.RESTING,
             EngineState.FAILED: RejectReason.MODEL_FAILED,
         }.get(self.status.state, RejectReason.NO_MODEL)
 
@@ -162,13 +169,18 @@ class InferenceWorker:
         """Load a model in place of the present one; a load that is under way is cancelled."""
         message = _Load(order, CancelToken(), Future())
         with self._wake:
-            if self._loading is not None:
-                self._loading.cancel()
-            for waiting in [m for m in self._inbox if isinstance(m, _Load)]:
-                self._inbox.remove(waiting)
-                waiting.future.cancel()
+            self._drop_loads()
             self._put(message)
             self._due = message
+        return message.future
+
+    def rest(self, sentence: str) -> Future[None]:
+        """Let go of the model, or of one that is on its way, until the next ``load``; the status says ``sentence``."""
+        message = _Rest(sentence, Future())
+        with self._wake:
+            self._drop_loads()
+            self._due = None
+            self._put(message)
         return message.future
 
     def swap(self, adapter: AdapterFiles | None) -> Future[ModelCard]:
@@ -229,6 +241,14 @@ class InferenceWorker:
                 self._wake.notify()
         return message.future
 
+    def _drop_loads(self) -> None:
+        """Cancel the load that is under way and those that wait; the caller holds the lock."""
+        if self._loading is not None:
+            self._loading.cancel()
+        for waiting in [m for m in self._inbox if isinstance(m, _Load)]:
+            self._inbox.remove(waiting)
+            waiting.future.cancel()
+
     def _put(self, message: _Message) -> None:
         if self._stopping:
             message.future.cancel()
@@ -259,6 +279,8 @@ class InferenceWorker:
                 self._prepare(message)
             elif isinstance(message, _Load):
                 self._load(message)
+            elif isinstance(message, _Rest):
+                self._rest(message)
             elif isinstance(message, _Swap):
                 self._swap(message)
             elif isinstance(message, _Generate):
@@ -311,6 +333,12 @@ class InferenceWorker:
         state = EngineState.ABSENT if message.token.cancelled else EngineState.FAILED
         self._report(EngineStatus(state, message.order.model, str(error)))
         message.future.set_exception(error)
+
+    def _rest(self, message: _Rest) -> None:
+        self.card = None
+        self._engine.unload()
+        self._report(EngineStatus(EngineState.RESTING, self._status.model, message.sentence))
+        message.future.set_result(None)
 
     def _swap(self, message: _Swap) -> None:
         """Have the engine swap; whatever happens, what the card says is what serves."""

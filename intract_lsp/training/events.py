@@ -54,6 +54,14 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The run fits only without the model that serves; it waits until that is unloaded, which is the parent's to do."""
+
+    sentence: str
+    """For the user, with the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The run is over; always the last event but for a process that was killed."""
 
@@ -69,9 +77,9 @@ class Finished:
     ``tokens_per_second``, ``seconds``."""
 
 
-Event = Stage | Step | Validated | Note | Finished
+Event = Stage | Step | Validated | Note | Room | Finished
 
-_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Stage, Step, Validated, Note, Finished)}
+_KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in (Stage, Step, Validated, Note, Room, Finished)}
 
 
 def encode(event: Event) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -30,10 +31,10 @@ from intract_lsp.training.attempt import COMMITS_FILE
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.curve import Curve
-from intract_lsp.training.events import Event, Finished, Note, Stage
+from intract_lsp.training.events import Event, Finished, Note, Room, Stage
 from intract_lsp.training.gate import Status
 from intract_lsp.training.measure import Place
-from intract_lsp.training.memory import Decision, plan
+from intract_lsp.training.memory import Decision, MemoryPlan, plan
 from intract_lsp.training.network import compute_dtype, load_base
 from intract_lsp.training.preparation import RunData
 from intract_lsp.training.project import CutTree, cut_tree
@@ -47,6 +48,9 @@ from intract_lsp.training.trainer import TrainOutcome, train
 from intract_lsp.training.verdict import Judged, judge_arms
 
 log = logging.getLogger(__name__)
+
+ROOM_SECONDS, LOOK_SECONDS = 60.0, 0.25
+"""How long a run waits for the model that serves to be unloaded, and between two looks."""
 
 STOPPED = "Stopped; it goes on from its last checkpoint."
 FROM_GGUF = (
@@ -153,15 +157,32 @@ class Run:
 
     def _require_room(self) -> None:
         """Raise ``TrainingError`` where memory or disk do not suffice; else say what is needed."""
+        found = self._memory(self._spec.serving)
+        if found.decision is Decision.PAUSE_SERVING:
+            self._emit(Room(found.sentence))
+            self._await_room()
+            return
+        if found.decision is Decision.REFUSE:
+            raise TrainingError(found.sentence)
+        self._emit(Note(found.sentence))
+
+    def _await_room(self) -> None:
+        """Wait until what was asked for is free. Raises ``TrainingError`` where it is not in time."""
+        end = time.monotonic() + ROOM_SECONDS
+        while (found := self._memory(serving=0)).decision is not Decision.COEXIST:
+            if time.monotonic() >= end:
+                raise TrainingError(found.sentence)
+            time.sleep(LOOK_SECONDS)
+            self._stop_if_asked()
+
+    def _memory(self, serving: int) -> MemoryPlan:
+        """Return what the run needs and what there is now; ``serving`` bytes more can be had."""
         import torch
 
         device = torch.device(self._spec.trainer.device)
         # Where there is no such device, loading the model says so.
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" and torch.cuda.is_available() else None
-        found = plan(self._spec, serving=0, dtype_bytes=compute_dtype(device).itemsize, free=free)
-        if found.decision is Decision.REFUSE:
-            raise TrainingError(found.sentence)
-        self._emit(Note(found.sentence))
+        return plan(self._spec, serving=serving, dtype_bytes=compute_dtype(device).itemsize, free=free)
 
     def _tree(self) -> CutTree:
         """Return the project as it was when the run began, whatever was committed since."""
@@ -300,7 +321,7 @@ class Run:
 
     def _emit(self, event: Event) -> None:
         self._curve.note(event)
-        if isinstance(event, Note):
+        if isinstance(event, Note | Room):
             self._notes.append(event.sentence)
         self._send(event)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from intract_lsp.training.events import Event, Note, Stage, Step, Validated
+from intract_lsp.training.events import Event, Note, Room, Stage, Step, Validated
 from intract_lsp.training.runs import RunState
 
 SHARES: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -107,7 +107,7 @@ def follow(status: RunStatus, event: Event) -> RunStatus:
         )
     if isinstance(event, Validated):
         return replace(status, validation_loss=event.loss)
-    if isinstance(event, Note):
+    if isinstance(event, Note | Room):
         return replace(status, notes=(*status.notes, event.sentence)[-NOTES:])
     return status
 

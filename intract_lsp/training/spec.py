@@ -113,6 +113,8 @@ class RunSpec:
     fim_family: str
     data: DataSpec = field(default_factory=DataSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
+    serving: int = 0
+    """Bytes on the run's device that the model of the server which began it holds, and may let go of meanwhile."""
 
     def write(self) -> Path:
         """Write the spec into the run's directory and return the file. Raises ``OSError``."""

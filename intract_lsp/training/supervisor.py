@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from intract_lsp.errors import IntractError
 from intract_lsp.training.attempt import Attempt, tidy
-from intract_lsp.training.events import Finished
+from intract_lsp.training.events import Finished, Room
 from intract_lsp.training.known_runs import KnownRuns
 from intract_lsp.training.leftovers import LEFT, mark_left, resumable
 from intract_lsp.training.progress import RunStatus, follow
@@ -123,6 +123,10 @@ class Supervisor:
         """Called on this object's thread with each change of a run."""
         self.may_pause: Callable[[], bool] = lambda: True
         """Whether a run on the CPU gives way to completions."""
+        self.make_room: Callable[[bool], None] = lambda needed: None
+        """Called on this object's thread where the model that serves is to be unloaded for a run, and where that run is
+        over."""
+        self._made_room = False
 
     def start(self, spec: RunSpec) -> str:
         """Queue a run and return its id."""
@@ -260,7 +264,8 @@ class Supervisor:
                 attempt.kill_at = None
                 attempt.child.kill()
         elif attempt.pausable:
-            active = now - self._active_at < self._timing.quiet and self.may_pause()
+            # Without a model there is nothing to give way to.
+            active = now - self._active_at < self._timing.quiet and self.may_pause() and not self._made_room
             if active != attempt.child.suspended:
                 (attempt.child.suspend if active else attempt.child.resume)()
                 self._tell(attempt.spec, paused=attempt.child.suspended)
@@ -342,6 +347,9 @@ class Supervisor:
             self._runs.update(attempt.spec.id, after.state)
         if self._known.put(after):
             self.on_status(after)
+        if isinstance(event, Room):
+            self._made_room = True
+            self.make_room(True)
         if isinstance(event, Finished):
             # What it still has to do is end; one that does not is helped.
             attempt.kill_at = time.monotonic() + self._timing.cancel
@@ -398,6 +406,9 @@ class Supervisor:
         """Record how a run ended and let the next one begin."""
         if self._attempt is None:
             self._lock.release()
+            if self._made_room:
+                self._made_room = False
+                self.make_room(False)
         self._look_at = 0.0
         self._tell(spec, state=state, message=message, paused=False, fraction=None, seconds_left=None)
         last = self._known.now(spec.id)

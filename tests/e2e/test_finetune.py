@@ -143,6 +143,25 @@ def test_completions_go_on_meanwhile_and_the_run_gives_way(session: Callable[...
     assert message(client).endswith("nothing changed.")
 
 
+def test_a_model_that_makes_room_for_a_run_is_back_when_that_is_over(
+    session: Callable[..., RawClient], root: Path
+) -> None:
+    script(root, STEP, {"event": "room", "sentence": "It needs 9 GiB."}, {"hold": "go"}, REJECTED)
+    client = session()
+    client.open("untitled:a", "value = total")
+    client.run("intract.fineTune")
+    resting = client.notified("intract/status", lambda status: status["engine"]["state"] == "resting")
+    assert "until the fine-tuning run is over" in resting["engine"]["message"]
+    assert client.complete("untitled:a", 0, 13)["items"] == []
+    why = client.run("intract.why")
+    assert why["reason"] == "resting"
+    (root / "go").touch()
+    assert message(client).endswith("nothing changed.")
+    client.wait_ready()
+    assert client.complete("untitled:a", 0, 13)["items"]
+    assert client.leave() == 0
+
+
 def test_the_report_is_where_the_answer_says(session: Callable[..., RawClient], root: Path) -> None:
     script(root, {"say": {**REJECTED, "figures": {"nll_base": 2.0}}})
     client = session()

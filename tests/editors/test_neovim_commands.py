@@ -339,6 +339,7 @@ STATUS = {
         ({"engine": {"state": "loading", "model": "tiny", "fraction": 0.416}}, "python", "intract: loading 42%"),
         ({"engine": {"state": "failed", "message": "No weights."}}, "python", "intract: error"),
         ({"engine": {"state": "absent"}}, "python", "intract: no model"),
+        ({"engine": {"state": "resting"}}, "python", "intract: training, no suggestions"),
         ({"enabled": False}, "python", "intract: paused"),
         ({}, "markdown", "intract: off for markdown"),
         ({"busy": True}, "python", "intract: …"),

@@ -135,6 +135,37 @@ def test_a_run_is_carried_out_and_its_adapter_delivered(bench: Bench) -> None:
     assert sorted(path.name for path in Path(spec.folder).iterdir()) == ["run.log", "spec.json"]
 
 
+@pytest.mark.parametrize("how", ["ends", "cancelled", "killed twice"])
+def test_the_model_makes_room_once_for_as_long_as_the_run_takes(bench: Bench, how: str) -> None:
+    room = {"event": "room", "sentence": "It needs 9 GiB."}
+    last: dict[str, Any] = {"exit": 9} if how == "killed twice" else {"say": finished("rejected")}
+    workspace = bench.workspace(*say(TRAINING, room, STEP), {"hold": "go"}, last)
+    supervisor = bench.supervisor()
+    asked: list[bool] = []
+    supervisor.make_room = asked.append
+    run = supervisor.start(bench.spec(workspace))
+    until(lambda: (status := supervisor.status()) is not None and status.step)
+    assert asked == [True]
+    supervisor.note_activity()
+    time.sleep(3 * IMPATIENT.quiet)
+    status = supervisor.status()
+    assert status is not None
+    assert status.notes == ("It needs 9 GiB.",)
+    assert not any(told.paused for told in bench.heard), "there are no completions to give way to"
+    if how == "cancelled":
+        supervisor.cancel(run)
+    elif how == "killed twice":
+        # Each process asks anew; the model is loaded again when the last of them is gone.
+        (workspace / "script.json").write_text(json.dumps(say(TRAINING, room, finished("rejected"))))
+    (workspace / "go").touch()
+    ended(supervisor.end_of(run))
+    until(lambda: asked[-1] is False)
+    assert asked == ([True, True, False] if how == "killed twice" else [True, False])
+    other = supervisor.start(bench.spec(bench.workspace(*say(TRAINING, finished("rejected")), name="small")))
+    ended(supervisor.end_of(other))
+    assert asked.count(False) == 1, "what did not need room gives none back"
+
+
 def test_what_is_told_meanwhile(bench: Bench) -> None:
     supervisor = bench.supervisor()
     workspace = bench.workspace(*say(TRAINING, STEP, {"event": "note", "sentence": "Note."}), {"hold": "go"})

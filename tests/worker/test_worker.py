@@ -264,6 +264,36 @@ def test_cancel_load(stage: Stage) -> None:
     assert stage.worker.unavailable() is None
 
 
+def test_the_model_rests_between_requests_until_the_next_load(stage: Stage) -> None:
+    running = stage.loaded().submit("running")
+    step = stage.engine.next("generate")
+    rested = stage.worker.rest("Something needs the memory.")
+    assert not rested.done(), "who was asked before is answered"
+    step.release()
+    rested.result(PATIENCE)
+    assert running.result(PATIENCE).text == "RUNNING"
+    assert stage.engine.log[-1] == "unload"
+    assert stage.worker.status == EngineStatus(EngineState.RESTING, "m", "Something needs the memory.")
+    assert (stage.worker.card, stage.worker.unavailable()) == (None, RejectReason.RESTING)
+    with pytest.raises(ModelError):
+        stage.submit("asked meanwhile").result(PATIENCE)
+    stage.loaded("again")
+    assert (stage.worker.unavailable(), stage.states[-1]) == (None, "ready")
+
+
+def test_a_model_on_its_way_is_not_waited_for_by_a_rest(stage: Stage) -> None:
+    first = stage.worker.load(LoadOrder("first"))
+    stage.engine.next("load")
+    waiting = stage.worker.load(LoadOrder("waiting"))
+    stage.worker.rest("Something needs the memory.").result(PATIENCE)
+    with pytest.raises(ModelError):
+        first.result(PATIENCE)
+    with pytest.raises(CancelledError):
+        waiting.result(PATIENCE)
+    assert stage.worker.status.state is EngineState.RESTING
+    assert stage.engine.log == ["load first", "unload"]
+
+
 def test_a_load_waits_for_the_generation_that_runs(stage: Stage) -> None:
     stage.loaded("old")
     generation = stage.submit("x")

@@ -29,6 +29,7 @@ test('every state is told apart', () => {
         ['ready', view({ ...READY, disabledLanguages: ['lua'] }, { language: 'go' }), /Intract$/],
         ['error', view({ engine: { state: 'failed', message: 'No memory.' } }), /model$/],
         ['error', view({ engine: { state: 'absent' } }), /no model$/],
+        ['training', view({ engine: { state: 'resting' }, training }), /training 42%: no suggestions$/],
     ];
     for (const [kind, given, text] of cases) {
         const shown = present(given);

@@ -260,7 +260,11 @@ def test_a_model_whose_output_is_no_number_fails_each_request(directory: Path) -
 
 def test_the_card(tiny: Tiny, directory: Path) -> None:
     parameters = sum(weight.numel() for weight in tiny.network.parameters())
-    assert tiny.card == ModelCard("tiny", "qwen2.5-coder", "cpu", "float32", parameters, 1, PromptBudget(512, 128, 256))
+    budget = PromptBudget(512, 128, 256)
+    of_weights = 4 * parameters
+    assert tiny.card == ModelCard(
+        "tiny", "qwen2.5-coder", "cpu", "float32", parameters, 1, budget, weight_bytes=of_weights
+    )
 
 
 def test_the_text_grows_step_by_step(tiny: Tiny) -> None:
@@ -512,6 +516,7 @@ def test_other_number_formats(directory: Path, precision: str) -> None:
     engine = engine_for(directory)
     card = load(engine, LoadOrder("tiny", "cpu", precision, 1))
     assert card.precision == precision
+    assert card.weight_bytes == 2 * card.parameters
     assert len(generate(engine, "def f(").token_ids) == 8
 
 
@@ -588,6 +593,8 @@ def test_int8_weights_are_kept_for_the_next_start(
         engine = ModelEngine(lambda name, report, token: ModelFiles(name, directory, "qwen2.5-coder", place))
         card = engine.load(order, lambda sentence, fraction: steps.append(sentence), CancelToken())
         assert card.precision == "int8"
+        is_mapped = place is not None and place.is_file()
+        assert (card.weight_bytes == 0) == is_mapped, "what is mapped can be taken back anyway"
         return generate(engine, "def f(a, b):\n    ret", "\n\nprint(1)\n"), steps
 
     first, steps = start()

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +21,7 @@ import pytest
 from intract_lsp.app import App, build_app, load_settings
 from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.paths import default_paths
-from intract_lsp.training.events import Finished, Note, decode
+from intract_lsp.training.events import Event, Finished, Note, Room, decode
 from intract_lsp.training.gate import Status, Verdict
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunState
@@ -214,6 +216,67 @@ def test_memory_that_does_not_suffice_is_said_before_anything_is_loaded(app: App
 
     with pytest.raises(TrainingError, match="GiB"):
         Run(vast, default_paths(), lambda event: None, token()).carry_out()
+
+
+class Loading(Exception):
+    """The run has come so far that it loads the model."""
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_run_that_fits_only_alone_waits_for_the_model_that_serves_to_be_unloaded(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    from intract_lsp.training import pipeline
+    from intract_lsp.training.memory import MemoryPlan, plan
+
+    looked: list[int] = []
+
+    def looks(spec: RunSpec, *, serving: int, **given: Any) -> MemoryPlan:
+        """Memory is free at the third look, or never."""
+        looked.append(serving)
+        needed = plan(spec, serving=0).needed
+        enough = comes and len(looked) > 2
+        return plan(spec, serving=serving, free=2 * needed if enough else needed, disk_free=1 << 50)
+
+    def load_base(spec: RunSpec) -> None:
+        raise Loading
+
+    monkeypatch.setattr(pipeline, "plan", looks)
+    monkeypatch.setattr(pipeline, "load_base", load_base)
+    monkeypatch.setattr(pipeline, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "ROOM_SECONDS", 0.2)
+    spec = replace(app.new_run(write_project(tmp_path / "project", modules=1), {}), serving=1 << 40)
+    Path(spec.folder).mkdir(parents=True)
+    events: list[Event] = []
+    with pytest.raises(Loading if comes else TrainingError, match=None if comes else "close other programs"):
+        pipeline.Run(spec, default_paths(), events.append, token()).carry_out()
+    (room,) = (event.sentence for event in events if isinstance(event, Room))
+    assert room.endswith("completions pause until it is over.")
+    assert looked[:3] == [1 << 40, 0, 0], "what is asked for is waited for, and no more is counted on"
+    assert len(looked) == 3 or not comes
+
+
+def test_a_run_knows_what_the_model_that_serves_can_let_go_of(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from intract_lsp.training import memory
+
+    project = write_project(tmp_path / "project", modules=1)
+    card = app.load_model().result(PATIENCE)
+    needed = memory.plan(app.new_run(project, {}), serving=0).needed
+    free = int(0.9 * needed)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=free))
+    with pytest.raises(TrainingError, match="close other programs"):
+        app.new_run(project, {})
+    for device, weights, serving in (("cpu", needed, needed), ("mps", needed, needed), ("cuda", needed, None)):
+        app.worker.card = replace(card, device=device, weight_bytes=weights)
+        if serving is None:
+            with pytest.raises(TrainingError):
+                app.new_run(project, {})
+        else:
+            assert app.new_run(project, {}).serving == serving
+            with pytest.raises(TrainingError):
+                app.scheduled_run(project)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -42,6 +42,10 @@ local function of_engine(engine)
     local sentence = message ~= '' and message or ('Loading %s.'):format(engine.model)
     return presentation('loading', 'loading' .. percent(engine.fraction), sentence)
   end
+  if engine.state == 'resting' then
+    local sentence = message ~= '' and message or 'Completions pause until the fine-tuning run is over.'
+    return presentation('training', 'training, no suggestions', sentence)
+  end
   if engine.state == 'absent' then
     local sentence = message ~= '' and message or 'No model is loaded; choose one with `:Intract model`.'
     return presentation('no model', 'no model', sentence)

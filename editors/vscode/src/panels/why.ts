@@ -24,6 +24,7 @@ const WAYS_OUT: Readonly<Record<string, readonly [string, string][]>> = {
     'disabled': [['intract.toggleSuggestions', 'Switch suggestions on']],
     'language-off': [['intract.toggleLanguage', 'Switch this language on']],
     'no-model': [['intract.chooseModel', 'Choose a model']],
+    'resting': [['intract.cancelFineTune', 'Cancel the fine-tuning run']],
     'model-failed': [['intract.chooseModel', 'Choose a model'], ['intract.showLog', 'Show the log']],
     'engine-error': [['intract.showLog', 'Show the log'], ['intract.restartServer', 'Restart the server']],
     'deadline': [['intract.chooseModel', 'Choose a smaller model']],

@@ -68,6 +68,11 @@ function ofEngine({ status, offers }: View): Presentation | undefined {
             const percent = percentage(engine.fraction);
             return shown('loading', `$(loading~spin) Intract${percent}`, engine.message || `Loading ${engine.model ?? 'the model'}.`);
         }
+        case 'resting': {
+            const percent = percentage(status?.training?.fraction);
+            const sentence = engine.message || 'Completions pause until the fine-tuning run is over.';
+            return shown('training', `$(mortar-board) Intract training${percent}: no suggestions`, sentence);
+        }
         case 'absent':
             return shown('error', '$(warning) Intract: no model', engine.message || 'No model is loaded; choose one.', 'warning');
         default:

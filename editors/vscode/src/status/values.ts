@@ -1,7 +1,7 @@
 /** What the server says of itself in `intract/status`; everything is optional, since servers differ in age. */
 
 export interface EngineValues {
-    readonly state?: 'absent' | 'loading' | 'ready' | 'busy' | 'failed';
+    readonly state?: 'absent' | 'loading' | 'ready' | 'busy' | 'resting' | 'failed';
     readonly model?: string;
     readonly message?: string;
     readonly fraction?: number | null;
