@@ -3,7 +3,8 @@
 
     scripts/bench/recipe.py PROJECT --minutes 8 --variant prompt_weight=0 --variant learning_rate=5e-4,kl_weight=0.5
 
-Each variant sets fields of ``TrainerSpec``; an empty one leaves them as they are. Told are the loss at PROJECT's
+Each variant sets fields of ``TrainerSpec``, those of ``LoraSpec`` with ``lora_`` before them, or of ``DataSpec`` with
+``data_``; an empty one leaves them as they are. Told are the loss at PROJECT's
 validation places, with and without pieces of other files, and on guard code, with the base model's beside it and the 95
 % interval of the change. With --scale what was learnt is weighed by it, on top of the spec's (WiSE-FT, Wortsman et al.
 2022). With --foreign the training is on another project, so that what is PROJECT's own in a gain can be told; with
@@ -47,9 +48,11 @@ from intract_lsp.training.project import cut_tree
 from intract_lsp.training.project_data import read_project
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.samples import Renderer
-from intract_lsp.training.spec import LoraSpec, RunSpec, TrainerSpec
+from intract_lsp.training.spec import DataSpec, LoraSpec, RunSpec, TrainerSpec
 from intract_lsp.training.trainer import TrainOutcome, train
 
+PARTS = {"": TrainerSpec, "lora_": LoraSpec, "data_": DataSpec}
+"""What a variant's fields are of, by what their names begin with."""
 AROUND = 320
 """Tokens of text about a guard place, or one without pieces."""
 RESAMPLES = 10_000
@@ -120,7 +123,12 @@ def load_adapter(spec: RunSpec, folder: Path) -> Trainable:
 
 def variant(text: str) -> dict[str, Any]:
     """Return the fields that a variant sets. Raises ``argparse.ArgumentTypeError``."""
-    known = {field.name: type(field.default) for field in fields(TrainerSpec) if type(field.default) in (int, float)}
+    known = {
+        prefix + field.name: type(field.default)
+        for prefix, part in PARTS.items()
+        for field in fields(part)
+        if type(field.default) in (int, float)
+    }
     found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
@@ -128,6 +136,19 @@ def variant(text: str) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(sorted(known))}.")
         found[name] = known[name](value)
     return found
+
+
+def with_settings(spec: RunSpec, settings: dict[str, Any]) -> RunSpec:
+    """Return the spec as a variant has it; a rank without an alpha keeps what the matrices weigh."""
+    if "lora_r" in settings:
+        settings = {"lora_alpha": 2 * settings["lora_r"], **settings}
+
+    def of(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in settings.items() if name.startswith(prefix)}
+
+    plain = {name: value for name, value in settings.items() if not name.startswith(("lora_", "data_"))}
+    lora = replace(spec.trainer.lora, **of("lora_"))
+    return replace(spec, trainer=replace(spec.trainer, lora=lora, **plain), data=replace(spec.data, **of("data_")))
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -152,7 +173,8 @@ def main(arguments: argparse.Namespace) -> None:
             return read_project(spec, cut_tree(spec), index, base.text_loss, lambda s, f: None, CancelToken())[0]
 
         project = data_of(spec)
-        other = arguments.foreign and data_of(replace(spec, workspace=str(arguments.foreign.absolute())))
+        source = str((arguments.foreign or arguments.project).absolute())
+        usual = data_of(replace(spec, workspace=source)) if arguments.foreign else project
         sets = Sets(spec, project, arguments.places, base)
         names: dict[str, Any] = {"project": arguments.project.name, "model": model.name}
 
@@ -167,9 +189,10 @@ def main(arguments: argparse.Namespace) -> None:
             return
         names |= {"trained_on": (arguments.foreign or arguments.project).name, "minutes": arguments.minutes}
         for number, settings in enumerate(arguments.variant or [{}]):
-            changed = replace(spec, trainer=replace(spec.trainer, **settings))
+            changed = with_settings(spec, settings)
             output = Path(folder) / f"adapter-{number}"
-            outcome = trained(changed, other or project, load_base(changed), output)
+            learnt = usual if changed.data == spec.data else data_of(replace(changed, workspace=source))
+            outcome = trained(changed, learnt, load_base(changed), output)
             speed = {"tokens": outcome.tokens, "tokens_per_second": round(outcome.tokens_per_second, 1)}
             tell(output, {**settings, "steps": outcome.steps, **speed})
 

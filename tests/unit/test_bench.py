@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 
 from intract_lsp.completion.generation import Finish, Generation
 from intract_lsp.evaluation.items import Item
+from intract_lsp.training.spec import RunSpec
 
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 
@@ -262,3 +264,16 @@ def test_llama_cpp_needs_its_weights(tmp_path: Path) -> None:
     ended = run("typing.py", tmp_path, "--engine", "echo", "--limit", "1", "--against", "llama.cpp")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("typing.py: --against llama.cpp needs --gguf FILE")
+
+
+def test_a_variant_of_a_training_says_which_part_of_the_spec_it_changes() -> None:
+    recipe = load("recipe")
+    found = recipe.variant("learning_rate=1e-3,steps=7,lora_r=2,data_ntp_share=0.5")
+    assert found == {"learning_rate": 1e-3, "steps": 7, "lora_r": 2, "data_ntp_share": 0.5}
+    plain = RunSpec("r", "/work", "/run", "m", "/m", "")
+    changed = recipe.with_settings(plain, found)
+    trainer = replace(plain.trainer, learning_rate=1e-3, steps=7, lora=replace(plain.trainer.lora, r=2, alpha=4))
+    assert changed == replace(plain, trainer=trainer, data=replace(plain.data, ntp_share=0.5))
+    assert recipe.with_settings(plain, {}) == plain
+    with pytest.raises(argparse.ArgumentTypeError, match="is none of batch_size, "):
+        recipe.variant("rate=1")
