@@ -80,6 +80,15 @@ class App:
         """
         return new_run(self.settings.current, self.paths, folder, changes, self.worker.card)
 
+    def run_without(self, folder: Path, path: str) -> RunSpec:
+        """Return a run on a folder that learns nothing from a file or folder inside it, named with ``/``.
+
+        Raises ``IntractError`` where there can be no run.
+        """
+        from intract_lsp.training.exclusion import line_for
+
+        return self.new_run(folder, {"exclude": (*self.settings.current.training.exclude, line_for(path))})
+
     def scheduled_run(self, folder: Path) -> RunSpec | None:
         """Return a run on a folder in which enough has been committed since the last one, ``None`` for not enough.
 

@@ -32,12 +32,19 @@ _Done = TypeVar("_Done")
 
 
 def fine_tune(app: App, folder: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Fine-tune on a folder to the run's end and return its result; a Ctrl-C cancels it.
+    """Fine-tune on a folder to the run's end and return its result; see ``carry_out``.
 
-    A run of the same folder and settings that was interrupted goes on. Raises ``IntractError`` where no run can begin.
+    Raises ``IntractError`` where no run can begin.
+    """
+    return carry_out(app, app.new_run(folder, changes))
+
+
+def carry_out(app: App, spec: RunSpec) -> dict[str, Any]:
+    """Do a run to its end and return its result; a Ctrl-C cancels it.
+
+    A run of the same folder and settings that was interrupted goes on in its place.
     """
     began = time.monotonic()
-    spec = app.new_run(folder, changes)
     supervisor = app.training
     bar = Progress(
         TextColumn("{task.description}", markup=False),

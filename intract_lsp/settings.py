@@ -164,6 +164,8 @@ class TrainingSettings(_Section):
     """Of the tokens that are plain text, where both kinds are used."""
     train_on_code: bool = True
     """Train on the project's code."""
+    exclude: tuple[str, ...] = ()
+    """Files and folders that are not trained on, each as a line of a `.gitignore` at the folder's root."""
     held_out: int = Field(default=300, ge=0, le=10_000)
     """Most places in the newest code that are not trained on but measured at."""
     pause_while_typing: bool = True

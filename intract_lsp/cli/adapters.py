@@ -91,18 +91,23 @@ def adapters_export(adapter: str, target: Path, merged: bool) -> None:
 @click.argument("path", metavar="FILE")
 @click.option("--dir", "directory", type=FOLDER, default=".", help="The folder that FILE is in; default: this one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def adapters_forget(path: str, directory: Path, yes: bool) -> None:
+@click.option("--retrain", is_flag=True, help="Then fine-tune anew without it; the last line is a JSON object.")
+def adapters_forget(path: str, directory: Path, yes: bool, retrain: bool) -> None:
     """Delete the adapters that were trained on a file or folder; those that serve are rolled back first.
 
     FILE is a path inside the folder. It need not exist any more.
     """
-    from intract_lsp.finetune import done
+    from intract_lsp.cli.training import echo_result
+    from intract_lsp.finetune import carry_out, done
 
     app = quiet_app((), None)
     found = app.adapters.saw(path, directory).result()
     if found and not yes:
         click.confirm(f"{', '.join(found)} will be deleted. Go on?", abort=True, err=True)
     click.echo(done(app, app.adapters.forget(path, directory)))
+    if found and retrain:
+        app = quiet_app((), None)
+        echo_result(carry_out(app, app.run_without(directory, path)), as_json=False)
 
 
 COMMANDS = (adapters,)

@@ -46,7 +46,11 @@ def finetune(
             _echo_plan(values)
         click.echo(json.dumps(values, ensure_ascii=False))
         return
-    values = fine_tune(app, directory, changes)
+    echo_result(fine_tune(app, directory, changes), as_json=as_json)
+
+
+def echo_result(values: dict[str, Any], *, as_json: bool) -> None:
+    """Print how a run has ended, and end the program with a status that says whether it did by itself."""
     if not as_json:
         for note in values["notes"]:
             click.echo(note, err=True)

@@ -13,8 +13,11 @@ from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
 from intract_lsp.errors import IntractError
+from intract_lsp.training.spec import RunSpec
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+Begin = Callable[[Callable[[], RunSpec]], Awaitable[dict[str, Any]]]
 
 MOST_RUNS = 20
 """That are listed beside the adapters."""
@@ -22,8 +25,11 @@ MOST_RUNS = 20
 _Done = TypeVar("_Done")
 
 
-def commands(app: App, folders: Callable[[], list[Path]]) -> dict[str, Command]:
-    """Return the commands by name; ``folders`` returns those that are open, the first of which is meant by default."""
+def commands(app: App, folders: Callable[[], list[Path]], begin: Begin) -> dict[str, Command]:
+    """Return the commands by name; ``folders`` returns those that are open, the first of which is meant by default.
+
+    ``begin`` begins the run that a function returns, which takes a moment, and says so.
+    """
 
     async def list_adapters(arguments: dict[str, Any]) -> dict[str, Any]:
         entries = await _done(app.adapters.entries())
@@ -55,7 +61,15 @@ def commands(app: App, folders: Callable[[], list[Path]]) -> dict[str, Command]:
 
     async def forget(arguments: dict[str, Any]) -> dict[str, Any]:
         path, folder = _inside(_text(arguments, "path", "intract.adapters.forget"), folders())
-        return await _said(app.adapters.forget(path, folder))
+        retrain = arguments.get("retrain", False)
+        if not isinstance(retrain, bool):
+            raise JsonRpcInvalidParams('"retrain" must be true or false.')
+        known = await _done(app.adapters.saw(path, folder))
+        said = await _said(app.adapters.forget(path, folder))
+        if not (retrain and known and folder is not None):
+            return said
+        begun = await begin(lambda: app.run_without(folder, path))
+        return {"run": begun["run"], "message": f"{said['message']} {begun['message']}"}
 
     return {
         "intract.adapters.list": list_adapters,

@@ -30,7 +30,11 @@ def register(
 ) -> None:
     """Announce every command and route its calls."""
     own = commands(app, publisher, index)
-    for name, command in {**own, **training_commands(training), **adapters.commands(app, training.folders)}.items():
+    for name, command in {
+        **own,
+        **training_commands(training),
+        **adapters.commands(app, training.folders, training.begin),
+    }.items():
         server.command(name)(_route(command))
 
 

@@ -23,6 +23,7 @@ from intract_lsp.server.serving import Serving
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunState
 from intract_lsp.training.schedule import LOOK_SECONDS
+from intract_lsp.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,13 @@ class TrainingSession:
         """Begin a run and return its id with a sentence."""
         changes = _changes(arguments)
         folder = self._folder(arguments.get("folder"))
+        return await self.begin(lambda: self._app.new_run(folder, changes))
+
+    async def begin(self, make: Callable[[], RunSpec]) -> dict[str, Any]:
+        """Begin the run that ``make`` returns and return its id with a sentence."""
         try:
             # Reading the model's files and looking for a GPU takes longer than the event loop may be held up.
-            spec = await asyncio.to_thread(self._app.new_run, folder, changes)
+            spec = await asyncio.to_thread(make)
         except IntractError as error:
             raise JsonRpcInvalidParams(str(error)) from error
         ahead = [status for status in self._app.training.statuses() if not status.state.is_over]
@@ -84,7 +89,10 @@ class TrainingSession:
         self._publish()
         waits = f" It begins when the {len(ahead)} before it have ended." if ahead else ""
         method = spec.trainer.method.value
-        return {"run": spec.id, "message": f"Fine-tuning {spec.model} on {folder.name} ({method}) begins.{waits}"}
+        return {
+            "run": spec.id,
+            "message": f"Fine-tuning {spec.model} on {Path(spec.workspace).name} ({method}) begins.{waits}",
+        }
 
     def cancel(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """End a run; without an id the one at work."""

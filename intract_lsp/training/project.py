@@ -14,6 +14,7 @@ from intract_lsp.index.grammars import Grammars
 from intract_lsp.index.policy import LARGEST_NOTEBOOK, Refusal, refuse_path, refuse_size
 from intract_lsp.index.source import is_inside, read_source
 from intract_lsp.training.corpus import Admitted, Refused, admit, refuse_name
+from intract_lsp.training.exclusion import Exclusion
 from intract_lsp.training.git_objects import GitFailure, GitFolder
 from intract_lsp.training.held_out import HeldOut
 from intract_lsp.training.history import Cut, find_cut, fixed_cut, recent_lines
@@ -36,6 +37,7 @@ WEAK_SHARE = 0.1
 LARGEST_WEAK = 0.25
 """Of the lines: a file with more is not held out, or too little is left."""
 
+EXCLUDED = "The setting training.exclude names it."
 TOO_MANY = "The folder has more files than are looked at, and this one is among those that lie deepest."
 LACKING = "The clone of the repository has it not: it is a partial one."
 
@@ -80,7 +82,7 @@ def cut_tree(spec: RunSpec, commits: tuple[str, str] | None = None) -> CutTree:
     folder is not there or these are gone.
     """
     root = Path(spec.workspace)
-    reader = _Reader(Grammars())
+    reader = _Reader(Grammars(), Exclusion(spec.data.exclude))
     if commits is None or commits[1]:
         try:
             return _from_git(spec, root, reader, commits)
@@ -99,8 +101,9 @@ def cut_tree(spec: RunSpec, commits: tuple[str, str] | None = None) -> CutTree:
 class _Reader:
     """Admits files, each content once: most are the same at the cut and now."""
 
-    def __init__(self, grammars: Grammars) -> None:
+    def __init__(self, grammars: Grammars, exclusion: Exclusion) -> None:
         self._grammars = grammars
+        self.exclusion = exclusion
         self._known: dict[tuple[str, str], Admitted | Refused] = {}
 
     def admit(self, path: str, blob: str, content: bytes) -> Admitted | Refused:
@@ -125,6 +128,7 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
     if not blobs:
         raise GitFailure("the repository has nothing of the folder")
     policy = {path: refusal.value for path, refusal in FilePolicy(root).refused(blobs).items()}
+    policy |= {path: EXCLUDED for path in blobs if path not in policy and reader.exclusion.names(path)}
     now = _read(git, git.head, blobs, policy, reader)
     # Of a notebook git counts other lines than those of its cells: it is trained on, and nowhere measured at.
     counted = {path: file for path, file in now.admitted.items() if not file.is_notebook}
@@ -141,7 +145,8 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
     if cut is not None:
         old_blobs = git.tree(cut.commit.id)
         renamed = {change.old_path: change.path for change in cut.changes if change.old_path != change.path}
-        then = _read(git, cut.commit.id, old_blobs, _policy_then(old_blobs, blobs, renamed, policy), reader)
+        policy_then = _policy_then(old_blobs, blobs, renamed, policy, reader.exclusion)
+        then = _read(git, cut.commit.id, old_blobs, policy_then, reader)
         if _characters(then.admitted.values()) >= LEAST_CHARACTERS:
             return CutTree(
                 commit=cut.commit.id,
@@ -166,13 +171,22 @@ def _counted(recent: Mapping[str, Mapping[int, float]], tree: _Tree) -> dict[str
 
 
 def _policy_then(
-    blobs: Iterable[str], now: Mapping[str, str], renamed: Mapping[str, str], policy: Mapping[str, str]
+    blobs: Iterable[str],
+    now: Mapping[str, str],
+    renamed: Mapping[str, str],
+    policy: Mapping[str, str],
+    exclusion: Exclusion,
 ) -> dict[str, str]:
-    """Return why files of an older tree are left out: by today's rules, under the names that they have today."""
+    """Return why files of an older tree are left out: by today's rules, under the names that they have today.
+
+    What the user has excluded is so under its old name, too.
+    """
     found: dict[str, str] = {}
     for path in blobs:
         today = path if path in now else renamed.get(path)
         reason = Refusal.VANISHED.value if today is None else policy.get(today)
+        if exclusion.names(path):
+            reason = EXCLUDED
         if reason is not None:
             found[path] = reason
     return found
@@ -213,6 +227,9 @@ def _from_folder(root: Path, reader: _Reader) -> CutTree:
     listing = list_files(root, MOST_FILES)
     tree = _Tree({}, {}, [])
     for file in listing.files:
+        if reader.exclusion.names(file.path):
+            tree.refused.append(Refused(file.path, EXCLUDED))
+            continue
         text = read_source(root, file.path)
         if isinstance(text, Refusal):
             tree.refused.append(Refused(file.path, text.value))

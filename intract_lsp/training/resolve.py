@@ -81,6 +81,7 @@ def resolve(
             use_fim=training.use_fim,
             ntp_share=training.ntp_share,
             held_out=training.held_out,
+            exclude=training.exclude,
         ),
         trainer=TrainerSpec(
             method=method,

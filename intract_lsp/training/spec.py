@@ -62,6 +62,8 @@ class DataSpec:
     """Most places in the newest code that are kept apart for measuring."""
     least_held_out: int = 40
     """With fewer places measured nothing is proven, and nothing promoted by itself."""
+    exclude: tuple[str, ...] = ()
+    """Lines of an ignore file at the workspace's root: what they name is neither learnt from nor shown in prompts."""
     largest_base_loss: float = 3.0
     """Mean negative log-likelihood a token under the base model beyond which a file is left out."""
 
@@ -131,7 +133,7 @@ def read_spec(path: Path) -> RunSpec:
         lora = dict(trainer.pop("lora"))
         return RunSpec(
             **{name: value for name, value in values.items() if name != "data"},
-            data=DataSpec(**values["data"]),
+            data=DataSpec(**{**values["data"], "exclude": tuple(values["data"]["exclude"])}),
             trainer=TrainerSpec(
                 **{name: value for name, value in trainer.items() if name not in ("method", "quantization")},
                 method=Method(trainer["method"]),

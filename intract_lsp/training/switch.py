@@ -292,8 +292,8 @@ class AdapterSwitch:
             self._remove(id_)
         many = f"{len(found)} adapters were" if len(found) > 1 else "1 adapter was"
         return (
-            f"{many} trained on {path} and are gone: {', '.join(found)}. For the next one to do without it, name it in "
-            ".intractignore before you fine-tune again."
+            f"{many} trained on {path} and are gone: {', '.join(found)}. For later ones to do without it, name it in "
+            "the setting training.exclude, or in .intractignore to keep it out of prompts, too."
         )
 
     def _take_out(self, doomed: set[str]) -> None:

@@ -255,8 +255,15 @@ def test_a_promoted_adapter_serves_is_rolled_back_and_forgotten(
     client.run("intract.adapters.promote", {"id": adapter})
     adapter_is(client, adapter)
     assert "No adapter was trained" in client.run("intract.adapters.forget", {"path": str(root / "b.py")})["message"]
-    assert ".intractignore" in client.run("intract.adapters.forget", {"path": str(root / "a.py")})["message"]
+    script(root, REJECTED)
+    with pytest.raises(AnsweredWithError, match="true or false"):
+        client.run("intract.adapters.forget", {"path": str(root / "a.py"), "retrain": "yes"})
+    answer = client.run("intract.adapters.forget", {"path": str(root / "a.py"), "retrain": True})
+    assert ".intractignore" in answer["message"] and answer["message"].endswith("(lora) begins.")
     adapter_is(client, "")
+    training(client, lambda one: one["run"] == answer["run"] and one["state"] == "rejected")
+    spec = json.loads((client.home / "data" / "runs" / answer["run"] / "spec.json").read_text())
+    assert spec["data"]["exclude"] == ["/a.py"]
     assert client.run("intract.adapters.list")["adapters"] == []
 
 

@@ -273,6 +273,25 @@ def test_forgetting_a_file_asks_first(invoke: Callable[..., Result], project: Pa
     assert json.loads(invoke("adapters", "list", "--json").stdout) == []
 
 
+def test_what_was_forgotten_is_no_part_of_the_run_that_follows(
+    invoke: Callable[..., Result], project: Path, model: Path
+) -> None:
+    settings = default_paths().user_settings
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(f"[model]\nname = {json.dumps(str(model))}\n[training]\nexclude = ['old/']\n")
+    make_adapter(project, model)
+    script(project, {"say": REJECTED})
+    asked = ("adapters", "forget", "--dir", str(project), "--yes", "--retrain")
+    assert "No adapter" in invoke(*asked, "module_1.py").stdout
+    assert not (project / "starts").exists(), "there was nothing to forget"
+    result = invoke(*asked, "module_0.py")
+    values = last_line(result)
+    assert "are gone" in result.stdout
+    assert values["status"] == "rejected"
+    spec = json.loads((default_paths().data / "runs" / values["run"] / "spec.json").read_text())
+    assert spec["data"]["exclude"] == ["old/", "/module_0.py"]
+
+
 def test_an_adapter_is_exported(invoke: Callable[..., Result], project: Path, model: Path, tmp_path: Path) -> None:
     adapter = make_adapter(project, model)
     result = invoke("adapters", "export", adapter, str(tmp_path / "out"))

@@ -12,7 +12,7 @@ from intract_lsp.errors import TrainingError
 from intract_lsp.training import git_objects
 from intract_lsp.training.git_objects import Added, GitFailure, GitFolder
 from intract_lsp.training.history import find_cut, recent_lines
-from intract_lsp.training.project import LACKING, cut_tree
+from intract_lsp.training.project import EXCLUDED, LACKING, cut_tree
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,26 @@ def test_renamed_files_are_trained_on_and_deleted_ones_are_not(tmp_path: Path, t
     assert {piece.path for file in tree.held_out for piece in file.pieces if file.added} >= {"src/one.py"}
 
 
+@pytest.mark.parametrize("excluded", ["src/two.py", "src/second.py", "/src/[st]*o*"])
+def test_what_is_excluded_is_neither_learnt_from_nor_shown_nor_measured_at(
+    tmp_path: Path, template: Path, excluded: str
+) -> None:
+    copy(template, tmp_path)
+    (tmp_path / "src" / "two.py").rename(tmp_path / "src" / "second.py")
+    longer = (tmp_path / "src" / "second.py").read_text() + module("longer", 3)
+    commit(tmp_path, {"src/one.py": module("one", 25), "src/second.py": longer}, day=210)
+    for root in (tmp_path, tmp_path / "src"):
+        given = excluded if root == tmp_path else excluded.replace("src/", "")
+        tree = cut_tree(spec(root, held_out=4, least_held_out=2, exclude=(given,)))
+        learnt = {Path(path).name for path in {*tree.contents, *(file.path for file in tree.files)}}
+        measured = {Path(piece.path).name for file in tree.held_out for piece in file.pieces}
+        assert "one.py" in learnt and "one.py" in measured
+        assert "two.py" not in learnt, "whether it is named as it was at the cut, or as it is today"
+        assert ("second.py" in measured) == (excluded == "src/two.py")
+        reason = {Path(refused.path).name: refused.reason for refused in tree.refused}["two.py"]
+        assert reason == ("It is not there any more." if "second" in excluded else EXCLUDED)
+
+
 @pytest.mark.parametrize("kind", ["no git", "one commit", "no commit"])
 def test_without_a_history_whole_files_are_held_out(tmp_path: Path, kind: str) -> None:
     files = {f"src/{name}.py": module(name, 8) for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")}
@@ -180,6 +200,9 @@ def test_without_a_history_whole_files_are_held_out(tmp_path: Path, kind: str) -
     tree = cut_tree(spec(tmp_path))
     held = {piece.path for file in tree.held_out for piece in file.pieces}
     assert tree.weak and len(held) == 2
+    without = cut_tree(spec(tmp_path, exclude=("/src/[a-e].py",)))
+    assert {path for path in without.contents if path[4] in "abcde"} == set()
+    assert [refused.path[4] for refused in without.refused if refused.reason == EXCLUDED] == [*"abcde"]
     assert {file.path for file in tree.files} == set(tree.contents) == set(files) - held
     # More files do not change which of the old ones are chosen, as long as there is room.
     assert {piece.path for file in cut_tree(spec(tmp_path)).held_out for piece in file.pieces} == held

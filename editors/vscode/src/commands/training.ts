@@ -152,9 +152,15 @@ async function forgetFile(parts: Parts): Promise<void> {
     const options = { canSelectMany: false, title: 'Forget which file?', openLabel: 'Forget' };
     const active = vscode.window.activeTextEditor?.document.uri;
     const file = (await vscode.window.showOpenDialog({ ...options, ...(active && { defaultUri: active }) }))?.[0];
-    const detail = 'Adapters that were trained on it are retired.';
-    if (file !== undefined && (await confirm(`Forget ${vscode.workspace.asRelativePath(file)}?`, 'Forget', detail))) {
-        await change(parts, 'intract.adapters.forget', { path: file.fsPath });
+    if (file === undefined) {
+        return;
+    }
+    const detail = 'Adapters that were trained on it are deleted.';
+    const [forget, retrain] = ['Forget', 'Forget and Fine-Tune Again'];
+    const question = `Forget ${vscode.workspace.asRelativePath(file)}?`;
+    const way = await vscode.window.showWarningMessage(question, { modal: true, detail }, forget, retrain);
+    if (way !== undefined) {
+        await change(parts, 'intract.adapters.forget', { path: file.fsPath, retrain: way === retrain });
     }
 }
 

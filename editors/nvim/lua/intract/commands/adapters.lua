@@ -161,8 +161,12 @@ local sub = {
       local path = given ~= '' and absolute(given) or vim.api.nvim_buf_get_name(0)
       if path == '' then
         say.error('name the file: `:Intract adapters forget FILE`.')
-      elseif is_sure(('Delete every adapter that has seen %s? This cannot be undone.'):format(path), 'Delete', bang) then
-        tell('intract.adapters.forget', { path = path })
+        return
+      end
+      local question = ('Delete every adapter that has seen %s? This cannot be undone.'):format(path)
+      local way = bang and 1 or vim.fn.confirm(question, '&Delete\n&No\nDelete and &fine-tune again', 2, 'Warning')
+      if way == 1 or way == 3 then
+        tell('intract.adapters.forget', { path = path, retrain = way == 3 })
       end
     end,
   },
