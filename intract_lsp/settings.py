@@ -124,7 +124,7 @@ class TrainingSettings(_Section):
     """Rank of the low-rank matrices; 0 = 8 on a CPU, 16 on a GPU."""
     lora_alpha: int = Field(default=0, ge=0, le=4096)
     """Their scale, times the rank; 0 = twice the rank."""
-    lora_dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of their inputs that is dropped in training."""
     target_modules: tuple[str, ...] = ()
     """Names of the linear layers that get low-rank matrices, such as `q_proj`; empty = all but the head."""

@@ -28,7 +28,7 @@ class LoraSpec:
 
     r: int = 8
     alpha: int = 16
-    dropout: float = 0.05
+    dropout: float = 0.0
     target_modules: tuple[str, ...] = ()
     """Names of linear layers; empty = all but the head."""
 
@@ -91,7 +91,7 @@ class TrainerSpec:
     gradient_checkpointing: bool = False
     prompt_weight: float = 0.1
     """Of the loss of a prompt's tokens, beside 1 for an answer's."""
-    kl_weight: float = 0.05
+    kl_weight: float = 1.0
     """Of the divergence from the base model on replayed samples."""
     device: str = "cpu"
     threads: int = 0
