@@ -230,6 +230,8 @@ def new_run(
     training = TrainingSettings.model_validate({**settings.training.model_dump(), **changes})
     base = BaseModel(model.name, model.directory, model.fim_family, model.size_bytes)
     spec = resolve(training, settings.model, hardware.detect(), base, place)
+    if not settings.completion.retrieval:
+        spec = replace(spec, data=replace(spec.data, context_share=0.0))
     if serves is not None and (serves.device == "cuda") == (spec.trainer.device == "cuda"):
         spec = replace(spec, serving=serves.weight_bytes)
     if spec.trainer.device == "cpu":  # a GPU's memory is looked at by the run itself, which brings torch

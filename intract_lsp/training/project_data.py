@@ -33,4 +33,4 @@ def read_project(
     with indexed(tree, scratch, token) as retrieve:
         loss = loss_of(tokenizer.encode) if loss_of is not None else None
         data = prepare(spec, tokenizer, fim, retrieve, loss, report, tree)
-        return data, places(data.test_items, retrieve, budget.context)
+        return data, places(data.test_items, retrieve if spec.data.context_share else None, budget.context)

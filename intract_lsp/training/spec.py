@@ -55,7 +55,8 @@ class DataSpec:
     ntp_share: float = 0.25
     """Of the tokens, where both kinds are used."""
     context_share: float = 0.5
-    """Of the samples with a hole: those that show pieces of other files, as serving does."""
+    """Of the samples with a hole: those that show pieces of other files, as serving does. 0 where serving shows none:
+    then the result is measured without, too."""
     replay_share: float = 0.1
     """Of the samples: text that is not the project's, against forgetting."""
     held_out: int = 300

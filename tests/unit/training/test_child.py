@@ -218,6 +218,25 @@ def test_memory_that_does_not_suffice_is_said_before_anything_is_loaded(app: App
         Run(vast, default_paths(), lambda event: None, token()).carry_out()
 
 
+@pytest.mark.parametrize("retrieval", [True, False])
+def test_it_is_learnt_and_measured_with_pieces_of_other_files_where_serving_shows_them(
+    model: Path, tmp_path: Path, retrieval: bool
+) -> None:
+    from intract_lsp.training.project import cut_tree
+    from intract_lsp.training.project_data import read_project
+
+    options = (f'model.name="{model}"', f"completion.retrieval={json.dumps(retrieval)}", "training.held_out=84")
+    settings, problems = load_settings(default_paths(), options)
+    assert not problems
+    app = build_app(settings, default_paths(), "echo", watch=False)
+    spec = app.new_run(write_project(tmp_path / "project", modules=16, functions=8), {})
+    app.stop()
+    data, at = read_project(spec, cut_tree(spec), tmp_path / "scratch", None, lambda sentence, done: None, token())
+    assert at and data.validation
+    assert any(place.context.chunks for place in at) is retrieval
+    assert any(sample.with_context for sample in (*data.train, *data.validation)) is retrieval
+
+
 class Loading(Exception):
     """The run has come so far that it loads the model."""
 
