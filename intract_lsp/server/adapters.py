@@ -64,9 +64,9 @@ def commands(app: App, folders: Callable[[], list[Path]], begin: Begin) -> dict[
         retrain = arguments.get("retrain", False)
         if not isinstance(retrain, bool):
             raise JsonRpcInvalidParams('"retrain" must be true or false.')
-        known = await _done(app.adapters.saw(path, folder))
+        known = await _done(app.adapters.saw(path, folder)) if retrain else []
         said = await _said(app.adapters.forget(path, folder))
-        if not (retrain and known and folder is not None):
+        if not known or folder is None:
             return said
         begun = await begin(lambda: app.run_without(folder, path))
         return {"run": begun["run"], "message": f"{said['message']} {begun['message']}"}

@@ -406,9 +406,6 @@ class Supervisor:
         """Record how a run ended and let the next one begin."""
         if self._attempt is None:
             self._lock.release()
-            if self._made_room:
-                self._made_room = False
-                self.make_room(False)
         self._look_at = 0.0
         self._tell(spec, state=state, message=message, paused=False, fraction=None, seconds_left=None)
         last = self._known.now(spec.id)
@@ -418,6 +415,10 @@ class Supervisor:
             log.error("run %s could not be recorded: %s", spec.id, error)
         log.info("run %s %s", spec.id, state.value)
         self._known.conclude(spec.id)
+        # Last, so that the run is recorded whatever becomes of the load.
+        if self._attempt is None and self._made_room:
+            self._made_room = False
+            self.make_room(False)
 
     def _break(self, error: Exception, asked: RunSpec | None) -> None:
         """Something of ours failed: the run that it was about, ``asked`` for just now or at work, cannot go on."""
