@@ -61,18 +61,22 @@ class Base:
         total, _ = self.losses(self.hidden(micro), micro, torch.ones_like(micro.weights))
         return float(total), len(micro.targets)
 
-    def text_loss(self, encode: Callable[[str], list[int]], most_tokens: int = 128) -> Callable[[str], float]:
-        """Return a function from a text to its mean negative log-likelihood a token, over its first tokens.
+    def text_loss(
+        self, encode: Callable[[str], list[int]], shown: int = 64, judged: int = 128
+    ) -> Callable[[str], float]:
+        """Return a function from a text to its mean negative log-likelihood a token, over ``judged`` of its tokens.
 
-        0.0 for a text of fewer than two tokens.
+        Before them stand ``shown`` others: the first tokens of any text are hard to guess, and say nothing of it. A
+        shorter text has a third of its tokens shown; 0.0 for one of fewer than two tokens.
         """
 
         def loss(text: str) -> float:
             # A token has seldom more than eight characters: the rest need not be tokenised.
-            ids = tuple(encode(text[: most_tokens * 8])[:most_tokens])
+            most = shown + judged
+            ids = tuple(encode(text[: most * 8])[:most])
             if len(ids) < 2:
                 return 0.0
-            total, count = self.sample_loss(Sample(ids, 1, SampleKind.TEXT))
+            total, count = self.sample_loss(Sample(ids, max(1, min(shown, len(ids) // 3)), SampleKind.TEXT))
             return total / count
 
         return loss

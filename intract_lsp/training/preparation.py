@@ -33,8 +33,8 @@ LINES_A_HOLE = 2
 JUDGED = 100
 """Files whose loss under the base model is looked at, the largest first: what is no code is mostly large."""
 
-EXCERPT = 1_200
-"""Characters of a file that its loss is measured on."""
+EXCERPT = 1_600
+"""Characters of a file that its loss is measured in."""
 
 VALIDATION_SHARE = 0.8
 """Of a validation sample's budget before the cursor, as serving has it."""
@@ -44,7 +44,7 @@ Report = Callable[[str, float | None], None]
 
 HELD_OUT_TWIN = "It says nearly the same as code that is kept for measuring, in {path}."
 TWIN = "It says nearly the same as {path}."
-STRANGE = "The model finds it too strange to learn from: a loss of {loss:.1f} a token, and at most {most:.1f} is taken."
+STRANGE = "The model finds it too strange to learn from: a loss of more than {most:.1f} a token."
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,13 @@ def _without_strange(
 ) -> tuple[list[Admitted], list[Refused]]:
     """Leave out what the base model can make nothing of: data, encodings, languages that it does not know."""
     judged = sorted(files, key=lambda file: (-len(file.text), file.path))[:JUDGED]
-    strange: dict[str, float] = {}
+    strange: set[str] = set()
     for number, file in enumerate(judged):
         report("Judging files by the model's loss", number / len(judged))
-        loss = loss_of(_excerpt(max(file.pieces, key=lambda piece: len(piece.text))))
         # Not a number, too, is no loss to learn from.
-        if not loss <= most:
-            strange[file.path] = loss
-    refused = [Refused(path, STRANGE.format(loss=loss, most=most)) for path, loss in strange.items()]
+        if not loss_of(_excerpt(max(file.pieces, key=lambda piece: len(piece.text)))) <= most:
+            strange.add(file.path)
+    refused = [Refused(path, STRANGE.format(most=most)) for path in sorted(strange)]
     return [file for file in files if file.path not in strange], refused
 
 

@@ -270,11 +270,13 @@ def test_settings_that_do_not_fit_are_told(qwen: Path, tmp_path: Path) -> None:
         load_base(run_spec(tmp_path))
 
 
-def test_the_loss_of_a_text(qwen: Path) -> None:
+@pytest.mark.parametrize(("text", "read", "shown"), [("ab" * 30, 24, 8), ("abc" * 4, 12, 4), ("ab", 2, 1)])
+def test_the_loss_of_a_text(qwen: Path, text: str, read: int, shown: int) -> None:
     base = load_base(run_spec(qwen), torch.float32)
-    loss = base.text_loss(lambda text: [ord(letter) % VOCABULARY for letter in text], most_tokens=20)
-    sample = Sample(tuple(ord(letter) % VOCABULARY for letter in ("ab" * 10)), 1, some_samples(1)[0].kind)
-    assert loss("ab" * 30) == pytest.approx(float(lean_losses(base, [sample]).mean()), rel=1e-4)
+    loss = base.text_loss(lambda text: [ord(letter) % VOCABULARY for letter in text], shown=8, judged=16)
+    ids = tuple(ord(letter) % VOCABULARY for letter in text[:read])
+    sample = Sample(ids, shown, some_samples(1)[0].kind)
+    assert loss(text) == pytest.approx(float(lean_losses(base, [sample]).mean()), rel=1e-4)
     assert loss("a") == 0.0
 
 
