@@ -14,7 +14,7 @@ from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, Mod
 from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import Paths
-from intract_lsp.training.arm import EngineArm
+from intract_lsp.training.arm import Arm, EngineArm
 from intract_lsp.training.spec import RunSpec
 
 BASE, ACTIVE, CANDIDATE = "base", "active", "candidate"
@@ -24,7 +24,7 @@ BASE, ACTIVE, CANDIDATE = "base", "active", "candidate"
 class Arms:
     """Versions that are loaded together, by name."""
 
-    by_name: Mapping[str, EngineArm]
+    by_name: Mapping[str, Arm]
     card: ModelCard
     """Of the base."""
 
@@ -49,7 +49,7 @@ def loaded(
     Raises ``ModelError``, and ``TrainingError`` for an adapter that cannot be used.
     """
     engines: list[ModelEngine] = []
-    arms: dict[str, EngineArm] = {}
+    arms: dict[str, Arm] = {}
     card: ModelCard | None = None
     try:
         for name, adapter in adapters.items():

@@ -9,8 +9,9 @@ shuffled  the same, the lines of each file in any order
 noise     files of random words
 nothing   no training: the base with low-rank matrices of next to nothing (an A/A run)
 
-A kind that leaves too little to train on is refused before any training, as a run would be. The last line is one JSON
-object; nothing is added to the adapters of this machine.
+The base model, which is the same for each seed, is measured at a place once. A kind that leaves too little to train on
+is refused before any training, as a run would be. The last line is one JSON object; nothing is added to the adapters of
+this machine.
 
     scripts/bench/gate.py PROJECT --kind foreign --foreign DIR --seeds 10 --minutes 4
 """
@@ -28,18 +29,22 @@ import random
 import string
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind
 from intract_lsp.models import fetch
 from intract_lsp.models.store import adapted_copy, weights_fingerprint
 from intract_lsp.paths import Paths, default_paths
-from intract_lsp.training.arms import BASE, CANDIDATE, loaded, served_files
+from intract_lsp.training.arm import Answer, Arm
+from intract_lsp.training.arms import BASE, CANDIDATE, Arms, loaded, served_files
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.gate import Status, Verdict
 from intract_lsp.training.lora import write_files
@@ -132,18 +137,46 @@ def train_on(kind: str, spec: RunSpec, project: RunData, foreign: Path | None, s
     return target
 
 
-def judged(spec: RunSpec, adapter: AdapterFiles, at: tuple[Place, ...], paths: Paths) -> Verdict:
+class Remembered:
+    """An arm that answers each question once, and from memory whenever that is asked again."""
+
+    def __init__(self, arm: Arm) -> None:
+        self._arm = arm
+        self._answers: dict[CompletionContext, Answer] = {}
+        self._likelihoods: dict[tuple[CompletionContext, str], tuple[float, int]] = {}
+
+    def complete(self, context: CompletionContext) -> Answer:
+        """See ``Arm.complete``."""
+        if context not in self._answers:
+            self._answers[context] = self._arm.complete(context)
+        return self._answers[context]
+
+    def likelihood(self, context: CompletionContext, middle: str) -> tuple[float, int]:
+        """See ``Arm.likelihood``."""
+        if (context, middle) not in self._likelihoods:
+            self._likelihoods[context, middle] = self._arm.likelihood(context, middle)
+        return self._likelihoods[context, middle]
+
+
+def judged(spec: RunSpec, adapter: AdapterFiles, base: Arms, at: tuple[Place, ...], paths: Paths) -> Verdict:
     """Return the gate's verdict on an adapter."""
     files = served_files(spec, paths)
-    token = CancelToken()
-    versions = {BASE: None, CANDIDATE: adapter}
+    device, threads, token = spec.trainer.device, spec.trainer.threads, CancelToken()
     try:
-        with loaded(files, versions, spec.trainer.device, spec.trainer.threads, lambda s, f: None, token) as arms:
-            seconds = measuring_seconds(spec.trainer.minutes)
-            return judge_arms(arms, at, (), lambda event: None, token, seconds).verdict
+        with loaded(files, {CANDIDATE: adapter}, device, threads, lambda s, f: None, token) as arms:
+            both = Arms({**base.by_name, **arms.by_name}, base.card)
+            return judge_arms(both, at, (), lambda event: None, token, measuring_seconds(spec.trainer.minutes)).verdict
     finally:
         if files.quantized is not None:
             adapted_copy(files.quantized, adapter.id).unlink(missing_ok=True)
+
+
+@contextmanager
+def remembered_base(spec: RunSpec, paths: Paths) -> Iterator[Arms]:
+    """Load the base model, for all seeds."""
+    device, threads = spec.trainer.device, spec.trainer.threads
+    with loaded(served_files(spec, paths), {BASE: None}, device, threads, lambda s, f: None, CancelToken()) as arms:
+        yield Arms({BASE: Remembered(arms.by_name[BASE])}, arms.card)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -168,21 +201,22 @@ def main(arguments: argparse.Namespace) -> None:
         )
         project, at = data_of(spec, scratch / "index")
         fingerprint = weights_fingerprint(model.directory)
-        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-            began = time.monotonic()
-            place = scratch / str(seed)
-            place.mkdir()
-            seeded = replace(spec, folder=str(place), trainer=replace(spec.trainer, seed=seed))
-            try:
-                trained = train_on(arguments.kind, seeded, project, arguments.foreign, place)
-                adapter = AdapterFiles(f"gate-{seed}", trained, AdapterKind.LORA, model.name, fingerprint)
-                verdict = judged(seeded, adapter, at, paths)
-                row = {"seed": seed, "status": verdict.status.value, "reasons": verdict.reasons, **verdict.figures}
-            except TrainingError as error:
-                row = {"seed": seed, "status": "refused", "reasons": [str(error)]}
-            row["seconds"] = round(time.monotonic() - began)
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+        with remembered_base(spec, paths) as base:
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+                began = time.monotonic()
+                place = scratch / str(seed)
+                place.mkdir()
+                seeded = replace(spec, folder=str(place), trainer=replace(spec.trainer, seed=seed))
+                try:
+                    trained = train_on(arguments.kind, seeded, project, arguments.foreign, place)
+                    adapter = AdapterFiles(f"gate-{seed}", trained, AdapterKind.LORA, model.name, fingerprint)
+                    verdict = judged(seeded, adapter, base, at, paths)
+                    row = {"seed": seed, "status": verdict.status.value, "reasons": verdict.reasons, **verdict.figures}
+                except TrainingError as error:
+                    row = {"seed": seed, "status": "refused", "reasons": [str(error)]}
+                row["seconds"] = round(time.monotonic() - began)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
     promoted = sum(row["status"] == Status.PROMOTED.value for row in rows)
     found = {"kind": arguments.kind, "n": len(rows), "promoted": promoted, "model": model.name}
     print(json.dumps({**found, "minutes": arguments.minutes, "project": arguments.project.name}))
