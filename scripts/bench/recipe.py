@@ -4,12 +4,12 @@
     scripts/bench/recipe.py PROJECT --minutes 8 --variant prompt_weight=0 --variant learning_rate=5e-4,kl_weight=0.5
 
 Each variant sets fields of ``TrainerSpec``, those of ``LoraSpec`` with ``lora_`` before them, or of ``DataSpec`` with
-``data_``; an empty one leaves them as they are. Told are the loss at PROJECT's
-validation places, with and without pieces of other files, and on guard code, with the base model's beside it and the 95
-% interval of the change. With --scale what was learnt is weighed by it, on top of the spec's (WiSE-FT, Wortsman et al.
-2022). With --foreign the training is on another project, so that what is PROJECT's own in a gain can be told; with
---adapter nothing is trained, and what lies in that folder is scored. One line of JSON a variant and scale; nothing is
-added to the adapters of this machine.
+``data_``; an empty one leaves them as they are. Told are the loss at PROJECT's validation places, with and without
+pieces of other files, and on guard code, with the base model's beside it and the 95 % interval of the change. With
+--scale what was learnt is weighed by it, on top of the spec's (WiSE-FT, Wortsman et al. 2022). With --foreign the
+training is on another project, so that what is PROJECT's own in a gain can be told; with --adapter nothing is trained,
+and what lies in that folder is scored. One line of JSON a variant and scale; nothing is added to the adapters of this
+machine.
 """
 
 from __future__ import annotations

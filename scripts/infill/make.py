@@ -112,11 +112,12 @@ def main(arguments: argparse.Namespace) -> None:
             fim_family=model.fim_family,
             data=DataSpec(use_ntp=False),
             trainer=TrainerSpec(
-                lora=LoraSpec(r=arguments.rank, alpha=2 * arguments.rank),
+                lora=LoraSpec(r=arguments.rank, alpha=2 * arguments.rank, dropout=0.05),
                 # Hundreds of steps, of which all that is learnt is wanted: as the shipped adapter was made.
                 learning_rate=2e-4,
                 scale=1.0,
                 prompt_weight=0.0,
+                kl_weight=0.05,
                 minutes=arguments.minutes,
                 batch_size=4,
                 threads=arguments.threads,
