@@ -121,7 +121,7 @@ class TrainingSettings(_Section):
     """What is trained: all weights, low-rank matrices beside them, or these beside a base in 4 or 8 bits; `auto` takes
     `lora`, and `qlora` on a GPU with less than three times the memory of the weights."""
     lora_r: int = Field(default=0, ge=0, le=1024)
-    """Rank of the low-rank matrices; 0 = 8 on a CPU, 16 on a GPU."""
+    """Rank of the low-rank matrices; 0 = 64 on a CPU, 16 on a GPU."""
     lora_alpha: int = Field(default=0, ge=0, le=4096)
     """Their scale, times the rank; 0 = twice the rank."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -144,8 +144,9 @@ class TrainingSettings(_Section):
     context_length: int = Field(default=0, ge=0, le=32768)
     """Most tokens of a sample; 0 = 512 on a CPU, 2048 on a GPU."""
     learning_rate: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Highest learning rate, after the warm-up; for `standard`, a tenth of it is used. 0 = 0.0006 for an adapter on a
-    CPU, else 0.0002. On a CPU an adapter is weighed by 0.4 at the end, so that little is forgotten."""
+    """Highest learning rate, after the warm-up; for `standard`, a tenth of it is used. 0 = 0.0002, for an adapter on a
+    CPU times the root of 64 / `lora_r`. On a CPU an adapter is weighed by 0.4 at the end, so that little is
+    forgotten."""
     minutes: float = Field(default=0.0, ge=0.0, le=10_080.0)
     """Minutes that the training itself may take; 0 = 20 on a CPU and 60 on a GPU, or no limit with steps or epochs."""
     steps: int = Field(default=0, ge=0, le=1_000_000)

@@ -1,12 +1,13 @@
 """From the settings, the machine and the model to what a run is asked to do: pure, so that defaults can be tested.
 
 Where the defaults come from: "LoRA Learns Less and Forgets Less" (Biderman et al. 2024) for ``alpha = 2 r``, "LoRA
-Without Regret" (Thinking Machines 2025) for small ranks and small batches, QLoRA (Dettmers et al. 2023), and what was
-measured on two CPU cores.
+Without Regret" (Thinking Machines 2025) for small batches and, where there are many steps, small ranks, QLoRA (Dettmers
+et al. 2023), and what was measured on two CPU cores.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,12 @@ twice."""
 STANDARD_RATE = 0.1
 """Of the learning rate, where all weights are trained: low-rank matrices take about ten times as much."""
 
-RATE, RATE_OF_FEW_STEPS, SCALE_OF_FEW_STEPS = 2e-4, 6e-4, 0.4
-"""Learning rates, and what an adapter is weighed by: a CPU takes some dozens of steps in its time."""
+RATE, RANK, SCALE = 2e-4, 16, 1.0
+"""Learning rate, rank, and what an adapter is weighed by in the end: on a GPU."""
+RATE_OF_FEW_STEPS, RANK_OF_FEW_STEPS, SCALE_OF_FEW_STEPS = 2e-4, 64, 0.4
+"""The same on a CPU, which takes some dozens of steps in its time. In these the gradient is followed in little more
+than the random directions that the matrices begin with: what is learnt grows with their number, the noise with its
+root, so that a lower rank has a rate higher by that root."""
 
 _BYTES_OF_16_BITS = {Method.STANDARD: 8.0, Method.LORA: 1.1, Method.QLORA: 0.4}
 """Bytes that a method keeps in memory for each byte of the weights in 16 bits, activations aside."""
@@ -66,7 +71,7 @@ def resolve(
     _check(training)
     on_gpu = machine.gpu_kind == "cuda" and model.device in ("auto", "cuda")
     method = _method(training.method, on_gpu, machine, base)
-    rank = training.lora_r or (16 if on_gpu else 8)
+    rank = training.lora_r or (RANK if on_gpu else RANK_OF_FEW_STEPS)
     context = training.context_length or (2048 if on_gpu else 512)
     return RunSpec(
         id=place.id,
@@ -88,8 +93,8 @@ def resolve(
             lora=LoraSpec(rank, training.lora_alpha or 2 * rank, training.lora_dropout, training.target_modules),
             quantization=QuantizationSpec(training.bits, training.double_quant, training.quant_type),
             optimiser=_optimiser(training.optim, method, on_gpu),
-            learning_rate=_rate(training.learning_rate, method, on_gpu),
-            scale=1.0 if on_gpu else SCALE_OF_FEW_STEPS,
+            learning_rate=_rate(training.learning_rate, method, on_gpu, rank),
+            scale=SCALE if on_gpu else SCALE_OF_FEW_STEPS,
             minutes=_minutes(training, on_gpu),
             steps=training.steps,
             epochs=training.epochs,
@@ -127,10 +132,10 @@ def _optimiser(asked: str, method: Method, on_gpu: bool) -> str:
     return "paged_adamw_8bit" if method is Method.QLORA else "adamw_8bit"
 
 
-def _rate(asked: float, method: Method, on_gpu: bool) -> float:
+def _rate(asked: float, method: Method, on_gpu: bool, rank: int) -> float:
     if method is Method.STANDARD:
         return STANDARD_RATE * (asked or RATE)
-    return asked or (RATE if on_gpu else RATE_OF_FEW_STEPS)
+    return asked or (RATE if on_gpu else RATE_OF_FEW_STEPS * math.sqrt(RANK_OF_FEW_STEPS / rank))
 
 
 def _minutes(training: TrainingSettings, on_gpu: bool) -> float:

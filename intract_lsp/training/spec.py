@@ -26,8 +26,8 @@ class Method(str, Enum):
 class LoraSpec:
     """The shape of the low-rank matrices."""
 
-    r: int = 8
-    alpha: int = 16
+    r: int = 64
+    alpha: int = 128
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ()
     """Names of linear layers; empty = all but the head."""
@@ -78,7 +78,7 @@ class TrainerSpec:
     quantization: QuantizationSpec = field(default_factory=QuantizationSpec)
     optimiser: str = "adamw_torch"
     """As transformers' ``optim`` names them; see ``optimisers.OPTIMISERS``."""
-    learning_rate: float = 6e-4
+    learning_rate: float = 2e-4
     scale: float = 0.4
     """What an adapter is weighed by at the end, and in validations (WiSE-FT, Wortsman et al. 2022): a part of what a
     high rate has taught brings as much as all of what a low one has, and costs less of what the model knew."""

@@ -44,7 +44,7 @@ from intract_lsp.training.spec import DataSpec, LoraSpec, RunSpec, TrainerSpec
 OURS = "lean"
 PLAIN = {"float32": ["float32"], "bfloat16": ["bfloat16"], "both": ["float32", "bfloat16"]}
 RATE = 2e-4
-LORA = LoraSpec(r=8, alpha=16, dropout=0.05)
+LORA = LoraSpec()
 
 
 def make_samples(folder: Path, model: Any, count: int, context_length: int) -> list[Sample]:

@@ -30,8 +30,8 @@ def test_the_defaults_of_a_cpu() -> None:
     trainer = made.trainer
     assert (trainer.method, trainer.lora.r, trainer.lora.alpha, trainer.optimiser) == (
         Method.LORA,
-        8,
-        16,
+        64,
+        128,
         "adamw_torch",
     )
     assert (trainer.minutes, trainer.batch_size, trainer.context_length, trainer.device) == (20, 4, 512, "cpu")
@@ -83,10 +83,15 @@ def test_all_weights_are_trained_at_a_lower_rate() -> None:
     assert spec(method="lora", learning_rate=1e-3).trainer.learning_rate == pytest.approx(1e-3)
 
 
-def test_few_steps_are_taken_at_a_high_rate_and_weighed() -> None:
+def test_few_steps_are_taken_with_many_directions_and_weighed() -> None:
     cpu, gpu = spec(method="lora").trainer, spec(BIG_GPU, method="lora").trainer
-    assert (cpu.learning_rate, cpu.scale) == (6e-4, 0.4)
-    assert (gpu.learning_rate, gpu.scale) == (2e-4, 1.0)
+    assert (cpu.lora.r, cpu.learning_rate, cpu.scale) == (64, 2e-4, 0.4)
+    assert (gpu.lora.r, gpu.learning_rate, gpu.scale) == (16, 2e-4, 1.0)
+
+
+def test_a_smaller_rank_is_trained_at_a_higher_rate() -> None:
+    assert spec(method="lora", lora_r=16).trainer.learning_rate == pytest.approx(4e-4)
+    assert spec(method="lora", lora_r=16, learning_rate=1e-4).trainer.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
