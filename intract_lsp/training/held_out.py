@@ -79,6 +79,10 @@ class _Place:
         return self.run.holes.piece.path
 
     @property
+    def language(self) -> str:
+        return self.run.holes.piece.language
+
+    @property
     def order(self) -> bytes:
         return _digest(_name(self.run.holes.piece, self.line))
 
@@ -95,7 +99,7 @@ def places(
     """Return at most ``most`` places in two halves: one to steer the training by, one that is looked at once.
 
     ``share_known`` says which share of a text can be found in what is trained on. Each half has files of its own, where
-    there are enough of them. The same files give the same places.
+    there are enough of them, and about as much of each language. The same files give the same places.
     """
     found = sorted((place for file in files for place in _of_file(file, grammars)), key=lambda place: place.order)
     cap = max(LEAST_OF_A_FILE, int(most * MOST_OF_A_FILE))
@@ -107,7 +111,7 @@ def places(
             break
         if share_known(place.around) >= SIMILARITY:
             continue
-        is_code = place.run.holes.piece.language not in SETTINGS
+        is_code = place.language not in SETTINGS
         (taken if is_code and counts[place.path] < cap else spare).append(place)
         counts[place.path] += 1
     taken += spare[: most - len(taken)]
@@ -119,10 +123,22 @@ def _halves(taken: Sequence[_Place]) -> tuple[list[Item], list[Item]]:
     units: dict[str, list[_Place]] = {}
     for place in taken:
         units.setdefault(f"{place.path}\0{place.run.number}" if by_run else place.path, []).append(place)
+    sizes = Counter(place.language for place in taken)
     halves: tuple[list[_Place], list[_Place]] = [], []
-    # The largest first, each to the smaller half, so that the halves come out alike.
-    for _, members in sorted(units.items(), key=lambda pair: (-len(pair[1]), _digest(pair[0]))):
-        halves[0 if len(halves[0]) < len(halves[1]) else 1].extend(members)
+    counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+
+    def order(pair: tuple[str, list[_Place]]) -> tuple[int, str, int, bytes]:
+        name, members = pair
+        language = members[0].language
+        return -sizes[language], language, -len(members), _digest(name)
+
+    # Language by language, the largest first, each to the half that has less of the language: some languages are far
+    # easier to guess than others, and what is learnt of one half should show at the other.
+    for _, members in sorted(units.items(), key=order):
+        language = members[0].language
+        half = min((0, 1), key=lambda number: (counts[number][language], len(halves[number]), -number))
+        halves[half].extend(members)
+        counts[half][language] += len(members)
     validation, test = (sorted(half, key=lambda place: place.order) for half in halves)
     return [_item(place) for place in validation], [_item(place) for place in test]
 

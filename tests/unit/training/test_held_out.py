@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -71,6 +72,25 @@ def test_halves_are_alike_have_no_file_in_common_and_stay_the_same() -> None:
     assert abs(len(validation) - len(test)) <= 6
     of_half = [{(line_of(item) - 10) // 10 for item in half} for half in (validation, test)]
     assert of_half[0].isdisjoint(of_half[1])
+
+
+def test_halves_have_as_much_of_each_language() -> None:
+    def rows(name: str, count: int) -> str:
+        return "".join(f"const {name}{number} = read({number * 3}, {name}{number * 7});\n" for number in range(count))
+
+    # By size alone, both large Python files would go to one half, and what is not Python to the other.
+    sizes = {"a.py": 50, "b.js": 46, "c.js": 44, "d.py": 40, "e.js": 12, "f.py": 10}
+    files = [
+        HeldOut(
+            (Piece(path, "blob", "python" if path.endswith("py") else "javascript", rows(path[0], size)),),
+            (Added(0, size, True),),
+        )
+        for path, size in sizes.items()
+    ]
+    halves = [Counter(item.language_id for item in half) for half in chosen(files)]
+    for language in ("python", "javascript"):
+        one, other = (half[language] for half in halves)
+        assert min(one, other) >= 0.7 * max(one, other) > 20, language
 
 
 def test_no_more_than_asked_and_not_all_of_one_file() -> None:
