@@ -9,9 +9,9 @@ shuffled  the same, the lines of each file in any order
 noise     files of random words
 nothing   no training: the base with low-rank matrices of next to nothing (an A/A run)
 
-The base model, which is the same for each seed, is measured at a place once. A kind that leaves too little to train on
-is refused before any training, as a run would be. The last line is one JSON object; nothing is added to the adapters of
-this machine.
+The base model, which is the same for each seed, is measured at a place once; the gate's rule on speed, for which both
+would have to answer at the same time, is thereby left out. A kind that leaves too little to train on is refused before
+any training, as a run would be. The last line is one JSON object; nothing is added to the adapters of this machine.
 
     scripts/bench/gate.py PROJECT --kind foreign --foreign DIR --seeds 10 --minutes 4
 """
@@ -138,7 +138,10 @@ def train_on(kind: str, spec: RunSpec, project: RunData, foreign: Path | None, s
 
 
 class Remembered:
-    """An arm that answers each question once, and from memory whenever that is asked again."""
+    """An arm that answers each question once, and from memory whenever that is asked again.
+
+    How fast it was is not told: the candidates answer at another time, when the machine may have been busier.
+    """
 
     def __init__(self, arm: Arm) -> None:
         self._arm = arm
@@ -148,7 +151,7 @@ class Remembered:
     def complete(self, context: CompletionContext) -> Answer:
         """See ``Arm.complete``."""
         if context not in self._answers:
-            self._answers[context] = self._arm.complete(context)
+            self._answers[context] = replace(self._arm.complete(context), tokens=0, milliseconds=0.0)
         return self._answers[context]
 
     def likelihood(self, context: CompletionContext, middle: str) -> tuple[float, int]:
