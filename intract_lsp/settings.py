@@ -155,6 +155,8 @@ class TrainingSettings(_Section):
     """How often each sample is trained on at most; 0 = no limit."""
     batch_size: int = Field(default=0, ge=0, le=4096)
     """Samples of one step; 0 = 4 on a CPU, 16 on a GPU."""
+    gpus: int = Field(default=1, ge=0, le=64)
+    """GPUs that train together, each with the whole model and a share of every step; 0 = all. On Linux only."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """What the choice of samples and the first weights depend on."""
     use_ntp: bool = True

@@ -37,6 +37,8 @@ class Hardware:
     """Memory of the largest GPU that a model may use; 0 without a GPU."""
     gpu_kind: Literal["cuda", "mps", ""]
     physical_cores: int
+    gpus: int = 0
+    """How many NVIDIA GPUs there are."""
 
 
 def detect() -> Hardware:
@@ -46,8 +48,8 @@ def detect() -> Hardware:
     if sys.platform == "darwin" and platform.machine() == "arm64":
         # The GPU shares the memory; macOS lets it use about two thirds.
         return Hardware(memory, memory * 2 // 3, "mps", cores)
-    cuda = _cuda_memory()
-    return Hardware(memory, cuda, "cuda" if cuda else "", cores)
+    cuda = _cuda_memories()
+    return Hardware(memory, max(cuda, default=0), "cuda" if cuda else "", cores, len(cuda))
 
 
 def has_gpu() -> bool:
@@ -72,11 +74,11 @@ def default_reason(hardware: Hardware) -> str:
     return f"{model}: it fits the {kind} with {hardware.gpu_memory_bytes / GIB:.0f} GiB in 16-bit weights."
 
 
-def _cuda_memory() -> int:
-    """Return the bytes of the largest NVIDIA GPU, 0 where the driver's tool finds none."""
+def _cuda_memories() -> list[int]:
+    """Return the bytes of each NVIDIA GPU, none where the driver's tool finds none."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return 0
+        return []
     try:
         answer = subprocess.run(
             [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
@@ -86,6 +88,5 @@ def _cuda_memory() -> int:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return 0
-    sizes = [int(line) for line in answer.stdout.split() if line.isdecimal()]
-    return max(sizes, default=0) * 2**20
+        return []
+    return [int(line) * 2**20 for line in answer.stdout.split() if line.isdecimal()]

@@ -64,7 +64,7 @@ class Checkpoints:
     """A run's checkpoints in a directory: the latest one, and the best weights."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     def save(self, progress: Progress, weights: dict[str, Tensor], optimiser: dict[str, Tensor]) -> None:
         """Replace the latest checkpoint. Raises ``TrainingError`` where the disk does not take it."""
@@ -104,23 +104,24 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove all of it; nothing happens where nothing is there."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _write(self, name: str, fill: Callable[[Path], None]) -> None:
         try:
-            replace_directory(self._directory / name, fill)
+            replace_directory(self.directory / name, fill)
         except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
             raise TrainingError(f"The run's checkpoint cannot be written ({error}): free some disk.") from error
 
     def _existing(self, name: str) -> Path:
-        folder = self._directory / name
+        folder = self.directory / name
         # Killed between the two renames of a replacement, the older one still lies beside.
         return folder if folder.is_dir() else replaced(folder)
 
 
 def fingerprint(spec: RunSpec, *groups: Sequence[Sample]) -> str:
     """Return a hash of the settings and samples on which the course of a training depends."""
-    trainer = {name: value for name, value in asdict(spec.trainer).items() if name not in ("threads", "minutes")}
+    without = ("threads", "minutes", "processes")
+    trainer = {name: value for name, value in asdict(spec.trainer).items() if name not in without}
     trainer["method"] = Method(spec.trainer.method).value
     found = hashlib.sha256(json.dumps([spec.model, spec.data.replay_share, trainer], sort_keys=True).encode())
     for group in groups:

@@ -180,8 +180,11 @@ class Run:
         import torch
 
         device = torch.device(self._spec.trainer.device)
+        free = None
         # Where there is no such device, loading the model says so.
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" and torch.cuda.is_available() else None
+        if device.type == "cuda" and torch.cuda.is_available():
+            taken = range(min(self._spec.trainer.processes, torch.cuda.device_count()))
+            free = min(torch.cuda.mem_get_info(number)[0] for number in taken)
         return plan(self._spec, serving=serving, dtype_bytes=compute_dtype(device).itemsize, free=free)
 
     def _tree(self) -> CutTree:

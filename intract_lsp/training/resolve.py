@@ -102,6 +102,7 @@ def resolve(
             context_length=context,
             gradient_checkpointing=_checkpointing(training.gradient_checkpointing, method, on_gpu, machine, base),
             device="cuda" if on_gpu else "cpu",
+            processes=_processes(training.gpus, machine) if on_gpu else 1,
             threads=model.threads,
             seed=training.seed,
         ),
@@ -122,6 +123,12 @@ def _method(asked: str, on_gpu: bool, machine: Hardware, base: BaseModel) -> Met
         return Method(asked)
     tight = on_gpu and machine.gpu_memory_bytes < QLORA_BELOW * base.weight_bytes
     return Method.QLORA if tight else Method.LORA
+
+
+def _processes(asked: int, machine: Hardware) -> int:
+    if asked > max(1, machine.gpus):
+        raise TrainingError(f"training.gpus is {asked}, and this machine has {machine.gpus}: set it to no more.")
+    return asked or max(1, machine.gpus)
 
 
 def _optimiser(asked: str, method: Method, on_gpu: bool) -> str:

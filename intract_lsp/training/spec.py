@@ -95,8 +95,10 @@ class TrainerSpec:
     kl_weight: float = 1.0
     """Of the divergence from the base model on replayed samples."""
     device: str = "cpu"
+    processes: int = 1
+    """That share each step; on GPUs, each has one of its own."""
     threads: int = 0
-    """CPU threads; 0 = one for each physical core."""
+    """CPU threads of each; 0 = one for each physical core."""
     seed: int = 0
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.batches import Micro, pack, split, weight_of
+from intract_lsp.training.group import Alone, Group
 from intract_lsp.training.network import Trainable
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import TrainerSpec
@@ -44,6 +45,8 @@ class Stepper:
     optimiser: torch.optim.Optimizer
     spec: TrainerSpec
     token: CancelToken
+    group: Group = field(default_factory=Alone)
+    """Of the processes that take each step together."""
     _scale: float = field(init=False)
     """Of the loss in float16, whose small gradients would vanish."""
     _failures: int = 0
@@ -62,27 +65,48 @@ class Stepper:
 
         Raises ``Stopped``, with nothing changed, and ``TrainingError`` where the loss does not stay finite.
         """
-        adapter, device = self.trainable.adapter, self.trainable.base.device
         self.optimiser.zero_grad(set_to_none=True)
         count = sum(weight_of(sample, self.spec.prompt_weight) for _, sample in batch)
         # On the device until the end: asking for a value would wait for the GPU at each micro-batch.
-        sums = torch.zeros(4, dtype=torch.float64, device=device)
-        tokens = 0
+        sums = torch.zeros(5, dtype=torch.float64, device=self.trainable.base.device)
+        with self.group.together():
+            self._add_gradients(number, batch[self.group.rank :: self.group.size], micro_tokens, count, sums)
+            gradients = self._gradients()
+        self.group.add_up([*gradients, sums])
+        self._update_together(rate)
+        own_loss, own_count, all_loss, all_count, tokens = sums.tolist()
+        return StepResult(own_loss / own_count if own_count else all_loss / max(1.0, all_count), int(tokens))
+
+    def _add_gradients(
+        self, number: int, batch: Sequence[tuple[bool, Sample]], micro_tokens: int, count: float, sums: torch.Tensor
+    ) -> None:
+        """Add the samples' gradients to the parameters' and what was seen to ``sums``."""
+        adapter, device = self.trainable.adapter, self.trainable.base.device
         for index, (again, group) in enumerate(_groups(batch, micro_tokens)):
             if self.token.cancelled:
                 raise Stopped
             micro = pack(group, [again] * len(group), device, self.spec.prompt_weight, number)
             if adapter is not None:
-                adapter.drop(torch.Generator().manual_seed(hash((self.spec.seed, number, index)) & 0x7FFFFFFF))
+                adapter.drop(torch.Generator().manual_seed(self._seed(number, index)))
             loss, each = self._losses(micro, count)
             (loss * self._scale).backward()  # type: ignore[no-untyped-call]
-            tokens += micro.tokens
             own = micro.answers & ~micro.replayed
             answers = each[micro.answers]
-            sums += torch.stack([each[own].sum(), own.sum(), answers.sum(), each.new_tensor(len(answers))]).double()
-        self._update(rate)
-        own_loss, own_count, all_loss, all_count = sums.tolist()
-        return StepResult(own_loss / own_count if own_count else all_loss / max(1.0, all_count), tokens)
+            seen = [each[own].sum(), own.sum(), answers.sum(), len(answers), micro.tokens]
+            sums += torch.stack([torch.as_tensor(one, device=device).double() for one in seen])
+
+    def _seed(self, number: int, index: int) -> int:
+        return hash((self.spec.seed, number, index, self.group.rank)) & 0x7FFFFFFF
+
+    def _gradients(self) -> list[torch.Tensor]:
+        """Return the gradient of each parameter, zeros where this process's share of a step had none for it."""
+        found = []
+        for parameter in self.trainable.parameters():
+            if parameter.grad is None and self.group.size > 1:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                found.append(parameter.grad)
+        return found
 
     def _losses(self, micro: Micro, count: float) -> tuple[torch.Tensor, torch.Tensor]:
         base = self.trainable.base
@@ -93,6 +117,19 @@ class Stepper:
                 divergence["base"] = base.hidden(micro)
             divergence["base_weights"] = weights * micro.replayed * self.spec.kl_weight
         return base.losses(base.hidden(micro), micro, weights, **divergence)
+
+    def _update_together(self, rate: float) -> None:
+        if self.group.size == 1:
+            self._update(rate)
+            return
+        try:
+            with self.group.together():
+                self._update(rate)
+        except MemoryError as error:
+            # Some have taken the step and others have not: it cannot be taken once more.
+            raise TrainingError(
+                "Memory has run out on one of the GPUs: set training.gpus to 1, or take a smaller model."
+            ) from error
 
     def _update(self, rate: float) -> None:
         parameters = self.trainable.parameters()

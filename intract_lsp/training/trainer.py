@@ -1,16 +1,16 @@
 """Trains a base model on samples: the loop, its validation and early stop, checkpoints, and the result.
 
 A lean loop and not transformers' Trainer: nothing is padded, the head is computed where there is something to learn
-only. One device; several GPUs are not used together. Replayed samples hold an adapter near its base by divergence, too;
-where every weight is trained there is no base beside to diverge from, and their own loss has to do.
+only. Where several GPUs train together this process leads. Replayed samples hold an adapter near its base by
+divergence, too; where every weight is trained there is no base beside to diverge from, and their own loss has to do.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,11 +24,13 @@ from intract_lsp.training.budget import LEAST_STEPS, MEASURED_STEPS, VALIDATIONS
 from intract_lsp.training.checkpoint import Checkpoints, Progress, fingerprint
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.events import Event, Note, Stage, Step, Validated
-from intract_lsp.training.ladder import Rung, is_out_of_memory, peak_memory
+from intract_lsp.training.group import Alone
+from intract_lsp.training.ladder import Rung, give_back, is_out_of_memory, peak_memory
 from intract_lsp.training.losses import lower_of
 from intract_lsp.training.network import Base, attach, checkpoint_gradients, load_base
 from intract_lsp.training.optimisers import load_state, make_optimiser, rate_share, state_tensors, warm_up
 from intract_lsp.training.output import write_output
+from intract_lsp.training.peers import Peers, Resume, Take
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.step import Stepper, StepResult, Stopped
@@ -83,8 +85,11 @@ def train(
     for the caller to remove. Raises ``TrainingError``.
     """
     torch.set_num_threads(spec.trainer.threads or physical_cores())
-    with ActiveClock() as clock:
-        run = _Run(spec, samples, validation, replay, Checkpoints(checkpoints), on_event, token, clock, base)
+    with ExitStack() as stack:
+        clock = stack.enter_context(ActiveClock())
+        # Begun first: they load the model while this process does.
+        peers = stack.enter_context(closing(Peers(spec))) if spec.trainer.processes > 1 else None
+        run = _Run(spec, samples, validation, replay, Checkpoints(checkpoints), on_event, token, clock, base, peers)
         return run.run(output)
 
 
@@ -102,8 +107,10 @@ class _Run:
         token: CancelToken,
         clock: ActiveClock,
         base: Base | None,
+        peers: Peers | None,
     ) -> None:
         self._trainer = spec.trainer
+        self._peers = peers
         self._spec = spec
         self._samples = usable(samples, spec.trainer.context_length)
         self._replay = usable(replay, spec.trainer.context_length)
@@ -129,7 +136,8 @@ class _Run:
         self._optimiser = make_optimiser(
             spec.trainer.optimiser, self._trainable.parameters(), spec.trainer.learning_rate
         )
-        self._stepper = Stepper(self._trainable, self._optimiser, spec.trainer, token)
+        group = peers.join() if peers else Alone()
+        self._stepper = Stepper(self._trainable, self._optimiser, spec.trainer, token, group)
         self._validator = Validator(self._trainable, held, token)
         device = self._trainable.base.device.type
         context = spec.trainer.context_length
@@ -217,7 +225,11 @@ class _Run:
         kinds = {False: self._samples, True: self._replay}
         batch = [(again, kinds[again][index]) for again, index in self._order.batch(number)]
         batch = [entry for entry in batch if len(entry[1].ids) <= self._rung.context_length]
-        return self._stepper.take(number, batch, self._rung.micro_tokens, rate) if batch else None
+        if not batch:
+            return None
+        if self._peers:
+            self._peers.tell(Take(number, tuple(batch), self._rung, rate))
+        return self._stepper.take(number, batch, self._rung.micro_tokens, rate)
 
     def _descend(self, compute: Callable[[], StepResult | None]) -> StepResult | None:
         """Compute, with less and less memory where it runs out."""
@@ -231,10 +243,7 @@ class _Run:
             self._give_up_something()
 
     def _give_up_something(self) -> None:
-        self._optimiser.zero_grad(set_to_none=True)
-        gc.collect()
-        if self._trainable.base.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(self._optimiser, self._trainable.base.device)
         lower = self._rung.lower()
         if lower is None or not any(len(sample.ids) <= lower[0].context_length for sample in self._samples):
             raise TrainingError(
@@ -302,6 +311,8 @@ class _Run:
         self._progress, weights, state = found
         self._trainable.load(weights)
         load_state(self._optimiser, state)
+        if self._peers:
+            self._peers.tell(Resume(self._checkpoints.directory, self._progress.fingerprint))
         self._before = self._progress.seconds - self._clock.look()
         if self._progress.base is not None:
             self._validator.keep(len(self._progress.base.sums))

@@ -63,8 +63,9 @@ ONLY_IN = {
             *(f"inference.{name}" for name in ("buffers", "decoder", "device", "four_bit", "graphs", "merging")),
             *(f"inference.{name}" for name in ("quantize", "torch_loading", "torch_network", "transformers_network")),
             "inference.weights",
-            *(f"training.{name}" for name in ("batches", "checkpoint", "ladder", "layers", "lora", "network")),
-            *(f"training.{name}" for name in ("optimisers", "output", "step", "trainer", "validation")),
+            *(f"training.{name}" for name in ("batches", "checkpoint", "group", "ladder", "layers", "lora")),
+            *(f"training.{name}" for name in ("network", "optimisers", "output", "peers", "step", "trainer")),
+            "training.validation",
         },
         {"models.convert", "doctor", "inference.tokenizer", "inference.model_engine", "training.pipeline"},
     ),
@@ -87,7 +88,7 @@ ONLY_IN = {
     "pydantic": ({"settings"}, set()),
     "click": ({"cli"}, set()),
 }
-ONLY_IN["transformers"] = ONLY_IN["peft"] = ONLY_IN["bitsandbytes"] = ONLY_IN["torch"]
+ONLY_IN["transformers"] = ONLY_IN["peft"] = ONLY_IN["bitsandbytes"] = ONLY_IN["accelerate"] = ONLY_IN["torch"]
 
 COMPLETION_LIBRARY = {
     *("__future__", "asyncio", "collections", "concurrent", "contextlib", "dataclasses", "enum", "functools"),

@@ -37,9 +37,9 @@ def test_gpu_memory_comes_from_the_drivers_tool(tmp_path: Path, monkeypatch: pyt
     tool.write_text("#!/bin/sh\necho 8192\necho 24576\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert (detect().gpu_kind, detect().gpu_memory_bytes) == ("cuda", 24 * GIB)
+    assert (detect().gpu_kind, detect().gpu_memory_bytes, detect().gpus) == ("cuda", 24 * GIB, 2)
     tool.write_text("#!/bin/sh\necho no driver >&2\nexit 9\n")
-    assert (detect().gpu_kind, detect().gpu_memory_bytes) == ("", 0)
+    assert (detect().gpu_kind, detect().gpu_memory_bytes, detect().gpus) == ("", 0, 0)
 
 
 def test_models_import_without_torch() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def test_a_small_gpu_trains_beside_a_quantised_base() -> None:
 
 def test_a_gpu_that_the_settings_forbid_is_not_used() -> None:
     assert spec(BIG_GPU, device="cpu").trainer.device == "cpu"
+
+
+def test_several_gpus_train_together_where_they_are_asked_to() -> None:
+    two = replace(BIG_GPU, gpus=2)
+    assert [spec(two, gpus=count).trainer.processes for count in (0, 1, 2)] == [2, 1, 2]
+    assert spec(gpus=0).trainer.processes == spec(two, device="cpu", gpus=2).trainer.processes == 1
+    with pytest.raises(TrainingError, match=r"training\.gpus is 3, and this machine has 2"):
+        spec(two, gpus=3)
 
 
 def test_an_apple_gpu_trains_on_the_cpu() -> None:
