@@ -248,7 +248,10 @@ def attach(model: nn.Module, names: list[str], spec: LoraSpec, seed: int) -> Ada
 
 
 def write_files(adapter: Adapter, directory: Path, model: str, scale: float) -> None:
-    """Write peft's two files into ``directory``, with ``scale`` in the alpha. Raises ``OSError``."""
+    """Write peft's two files into ``directory``, with ``scale`` in the alpha. Raises ``OSError``.
+
+    In float16: it is as precise as the weights that they are added to are on the disk, and at rank 64 they are many.
+    """
     from peft import LoraConfig
 
     spec = adapter.spec
@@ -264,4 +267,5 @@ def write_files(adapter: Adapter, directory: Path, model: str, scale: float) -> 
         inference_mode=True,
     )
     config.save_pretrained(str(directory))
-    save_file(adapter.tensors(), directory / "adapter_model.safetensors", {"format": "pt"})
+    halves = {name: tensor.half() for name, tensor in adapter.tensors().items()}
+    save_file(halves, directory / "adapter_model.safetensors", {"format": "pt"})
