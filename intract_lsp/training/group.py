@@ -75,6 +75,7 @@ class Joined:
         known = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
         # Else accelerate sets the number of threads by itself.
         known["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+        self._reduce = reduce
         with _environment({**interface, **known}):
             self._state = PartialState(
                 cpu=device.type == "cpu",
@@ -83,10 +84,10 @@ class Joined:
                 world_size=size,
                 timeout=PATIENCE,
             )
-        self._reduce = reduce
-        # Made, and used once, while there is memory: it is what is asked when there is none.
-        self._trouble = torch.zeros(1, dtype=torch.int32, device=device)
-        self._worst(_FINE)
+            # Made, and used once, while there is memory: it is what is asked when there is none. The first sum is also
+            # when GPUs are connected.
+            self._trouble = torch.zeros(1, dtype=torch.int32, device=device)
+            self._worst(_FINE)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """See ``Group.add_up``."""
