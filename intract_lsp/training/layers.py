@@ -16,6 +16,21 @@ from torch.nn import functional
 PACKED = "intract_packed"
 """Name under which transformers knows ``packed_attention``."""
 
+_HERE: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HERE else None
+"""What torch's own compiler calls for a linear layer on a CPU."""
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``functional.linear`` where no gradient is wanted.
+
+    In float32 on a CPU by oneDNN: MKL, which torch takes there, is up to half as fast for wide layers on AMD's CPUs.
+    """
+    if _ONEDNN is None or x.device.type != "cpu" or x.dtype is not torch.float32 or not x.numel():
+        return functional.linear(x, weight, bias)
+    result: Tensor = _ONEDNN(x, weight, bias, "none", [], "")
+    return result
+
 
 def packed_attention(
     module: nn.Module,
@@ -171,13 +186,13 @@ class _HeadLoss(torch.autograd.Function):
         rows = max(1, most // len(weight))
         for begin in range(0, len(hidden), rows):
             piece = slice(begin, begin + rows)
-            logits = functional.linear(hidden[piece], matrix, bias).float().mul_(1.0 / scaling)
+            logits = linear(hidden[piece], matrix, bias).float().mul_(1.0 / scaling)
             logits -= logits.logsumexp(-1, keepdim=True)
             wanted = targets[piece].unsqueeze(1)
             losses[piece] = -logits.gather(1, wanted).squeeze(1)
             gradient = torch.zeros_like(logits)
             if base is not None and base_weights is not None and bool(base_weights[piece].any()):
-                expected = functional.linear(base[piece], matrix, bias).float().mul_(1.0 / scaling).log_softmax(-1)
+                expected = linear(base[piece], matrix, bias).float().mul_(1.0 / scaling).log_softmax(-1)
                 share = base_weights[piece].unsqueeze(1)
                 weighted = expected.exp() * share
                 divergence += (weighted * (expected - logits)).sum()

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.training.layers import linear
 from intract_lsp.training.spec import LoraSpec, QuantizationSpec
 
 PREFIX = "base_model.model."
@@ -42,7 +42,7 @@ class _Linear(torch.autograd.Function):
         b: Tensor,
         columns: Tensor,
     ) -> Tensor:
-        result = functional.linear(x, dense(), bias)
+        result = linear(x, dense(), bias)
         low = (a * columns).to(x.dtype)
         high = b.to(x.dtype)
         flat = x.reshape(-1, x.shape[-1])
@@ -71,7 +71,7 @@ class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dense: Callable[[], Tensor], bias: Tensor | None) -> Tensor:
         ctx.dense = dense
-        return functional.linear(x, dense(), bias)
+        return linear(x, dense(), bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

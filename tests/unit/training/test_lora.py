@@ -27,7 +27,7 @@ from transformers import (
 
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.batches import pack
-from intract_lsp.training.layers import head_loss
+from intract_lsp.training.layers import head_loss, linear
 from intract_lsp.training.network import Base, Trainable, attach, load_base
 from intract_lsp.training.output import write_output
 from intract_lsp.training.sample import Sample
@@ -126,6 +126,18 @@ def test_gradients_equal_those_of_peft(qwen: Path, tmp_path: Path) -> None:
             wanted = expected[f"base_model.model.{name}.lora_{letter}.weight"]
             torch.testing.assert_close(matrix.grad, wanted, rtol=1e-3, atol=1e-4)
     assert len(ours.adapter.layers) == 2 * 7, "all linear layers but the head"
+
+
+@pytest.mark.parametrize("shape", [(5, 32), (1, 5, 32), (0, 32)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_linear_layer_is_torchs(shape: tuple[int, ...], dtype: torch.dtype, biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(size, generator=generator, dtype=torch.float32).to(dtype) for size in (shape, (48, 32), (48,))
+    )
+    given = bias if biased else None
+    torch.testing.assert_close(linear(x, weight, given), functional.linear(x, weight, given))
 
 
 def test_checkpointing_changes_no_gradient(qwen: Path) -> None:
