@@ -23,6 +23,9 @@ PATIENCE = timedelta(minutes=10)
 """For which one process waits for the others in the middle of a step. Then torch ends it, since a peer's death is not
 seen from within a GPU's sum, and the run goes on as after any kill."""
 
+_LOOPBACK = "lo"
+"""Linux's name of it, which is where several GPUs are trained on."""
+
 _FINE, _OUT_OF_MEMORY, _FAILED = 0, 1, 2
 
 
@@ -130,10 +133,6 @@ class Joined:
             if is_out_of_memory(error):
                 raise
             raise TrainingError("A process of the run has ended: see the run's log, run.log.") from error
-
-
-_LOOPBACK = "lo"
-"""Linux's name of it, which is where several GPUs are trained on."""
 
 
 @contextmanager

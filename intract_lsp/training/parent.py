@@ -19,9 +19,14 @@ def watch_parent(on_gone: Callable[[], None]) -> None:
     Ctrl-C in the parent's terminal is the parent's to see to.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    signal_at_parents_death(signal.SIGCONT)
     threading.Thread(target=_watch, args=(on_gone,), name="intract-parent", daemon=True).start()
+
+
+def signal_at_parents_death(number: int) -> None:
+    """Have this process get a signal when its parent dies; Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _watch(on_gone: Callable[[], None]) -> None:

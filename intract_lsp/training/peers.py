@@ -5,7 +5,6 @@ The leader alone decides, validates and writes; a peer does what it is told. Ran
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import signal
@@ -26,6 +25,7 @@ from intract_lsp.training.group import Joined
 from intract_lsp.training.ladder import Rung, give_back
 from intract_lsp.training.network import attach, checkpoint_gradients, load_base
 from intract_lsp.training.optimisers import load_state, make_optimiser
+from intract_lsp.training.parent import signal_at_parents_death
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.step import Stepper
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 END_SECONDS = 10.0
 """For which a peer is waited for before it is killed."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,11 @@ class Take:
 class Peers:
     """The processes of a run beside this one, which leads."""
 
-    def __init__(self, spec: RunSpec) -> None:
-        """Begin to start them. Raises ``TrainingError`` where there are not as many GPUs as the run has processes."""
+    def __init__(self, spec: RunSpec, dtype: torch.dtype | None = None) -> None:
+        """Begin to start them; ``dtype`` is as in ``load_base``, the same for all.
+
+        Raises ``TrainingError`` where there are not as many GPUs as the run has processes.
+        """
         count = spec.trainer.processes
         cuda = torch.device(spec.trainer.device).type == "cuda"
         if cuda and not (torch.distributed.is_available() and torch.distributed.is_nccl_available()):
@@ -79,7 +80,7 @@ class Peers:
         context = multiprocessing.get_context("spawn")
         for rank in range(1, count):
             own, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(spec, rank, theirs, self._meeting), daemon=True)
+            process = context.Process(target=_serve, args=(spec, dtype, rank, theirs, self._meeting), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
@@ -119,16 +120,15 @@ class Peers:
         self._folder.cleanup()
 
 
-def _serve(spec: RunSpec, rank: int, line: Connection, meeting: Path) -> None:
+def _serve(spec: RunSpec, dtype: torch.dtype | None, rank: int, line: Connection, meeting: Path) -> None:
     """Be a peer until the leader has closed the line, or is gone."""
     sys.stdout = sys.stderr  # standard output is the leader's, for its events
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the leader's to obey
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_death(signal.SIGKILL)
     try:
-        peer = _Peer(spec, rank)
+        peer = _Peer(spec, dtype, rank)
     except (TrainingError, RuntimeError, MemoryError) as error:
         line.send(f"GPU {rank} cannot take part: {error}")
         return
@@ -145,7 +145,7 @@ def _serve(spec: RunSpec, rank: int, line: Connection, meeting: Path) -> None:
 class _Peer:
     """A model and its optimiser, as the leader has them."""
 
-    def __init__(self, spec: RunSpec, rank: int) -> None:
+    def __init__(self, spec: RunSpec, dtype: torch.dtype | None, rank: int) -> None:
         trainer = spec.trainer
         self._rank = rank
         if trainer.threads:
@@ -154,7 +154,7 @@ class _Peer:
             trainer = replace(trainer, device=f"cuda:{rank}")
             torch.cuda.set_device(rank)
         self._spec = replace(spec, trainer=trainer)
-        self._trainable = attach(load_base(self._spec), self._spec)
+        self._trainable = attach(load_base(self._spec, dtype), self._spec)
         self._optimiser = make_optimiser(trainer.optimiser, self._trainable.parameters(), trainer.learning_rate)
         self._checkpointing = trainer.gradient_checkpointing
 

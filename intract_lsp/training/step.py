@@ -92,8 +92,8 @@ class Stepper:
             (loss * self._scale).backward()  # type: ignore[no-untyped-call]
             own = micro.answers & ~micro.replayed
             answers = each[micro.answers]
-            seen = [each[own].sum(), own.sum(), answers.sum(), len(answers), micro.tokens]
-            sums += torch.stack([torch.as_tensor(one, device=device).double() for one in seen])
+            seen = torch.stack([each[own].sum(), own.sum(), answers.sum()])
+            sums += torch.cat([seen, each.new_tensor([len(answers), micro.tokens])]).double()
 
     def _seed(self, number: int, index: int) -> int:
         return hash((self.spec.seed, number, index, self.group.rank)) & 0x7FFFFFFF

@@ -88,7 +88,8 @@ def train(
     with ExitStack() as stack:
         clock = stack.enter_context(ActiveClock())
         # Begun first: they load the model while this process does.
-        peers = stack.enter_context(closing(Peers(spec))) if spec.trainer.processes > 1 else None
+        dtype = base.dtype if base else None
+        peers = stack.enter_context(closing(Peers(spec, dtype))) if spec.trainer.processes > 1 else None
         run = _Run(spec, samples, validation, replay, Checkpoints(checkpoints), on_event, token, clock, base, peers)
         return run.run(output)
 

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
-from training_models import run_spec, some_samples, write_qwen
+from one_training import Run
+from training_models import run_spec, write_qwen
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
@@ -24,9 +23,6 @@ from intract_lsp.training.group import Joined
 from intract_lsp.training.peers import Peers
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.step import Stepper
-from intract_lsp.training.trainer import TrainOutcome, train
-
-SAMPLES, VALIDATION, REPLAY = some_samples(12), some_samples(6, seed=2), some_samples(4, seed=3)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -36,31 +32,9 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_qwen(tmp_path_factory.mktemp("qwen"))
 
 
-class Run:
-    """A training with what it said."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.events: list[Event] = []
-        self.token = CancelToken()
-        self.on: Callable[[Event], None] = lambda event: None
-
-    def train(self, spec: RunSpec) -> TrainOutcome:
-        def note(event: Event) -> None:
-            self.events.append(event)
-            self.on(event)
-
-        checkpoints = self.folder / "checkpoints"
-        return train(spec, SAMPLES, VALIDATION, REPLAY, self.folder / "adapter", checkpoints, note, self.token)
-
-    @property
-    def steps(self) -> list[Step]:
-        return [event for event in self.events if isinstance(event, Step)]
-
-    @property
-    def weights(self) -> dict[str, torch.Tensor]:
-        found: dict[str, torch.Tensor] = load_file(self.folder / "adapter" / "adapter_model.safetensors")
-        return found
+def steps(run: Run) -> list[Step]:
+    found: list[Step] = run.of(Step)
+    return found
 
 
 def processes(spec: RunSpec, count: int) -> RunSpec:
@@ -81,8 +55,8 @@ def alone(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def assert_the_same(run: Run, other: Run) -> None:
-    assert [step.loss for step in run.steps] == pytest.approx([step.loss for step in other.steps], rel=1e-3)
-    assert run.steps[-1].tokens == other.steps[-1].tokens
+    assert [step.loss for step in steps(run)] == pytest.approx([step.loss for step in steps(other)], rel=1e-3)
+    assert steps(run)[-1].tokens == steps(other)[-1].tokens
     ours, theirs = run.weights, other.weights
     assert ours.keys() == theirs.keys()
     for name, weights in ours.items():
@@ -104,7 +78,7 @@ def test_one_process_in_two_that_is_stopped_goes_on_where_it_was(spec: RunSpec, 
     assert not multiprocessing.active_children()
     run.token = CancelToken()
     assert not run.train(processes(spec, 2)).stopped
-    assert [step.step for step in run.steps] == list(range(1, 9))
+    assert [step.step for step in steps(run)] == list(range(1, 9))
     assert_the_same(run, alone)
 
 
@@ -122,7 +96,7 @@ def test_where_memory_is_short_all_do_with_less(
     monkeypatch.setattr(Stepper, "_add_gradients", short)
     run = Run(tmp_path)
     run.train(processes(spec, 2))
-    assert any("Memory is short" in event.sentence for event in run.events if isinstance(event, Note))
+    assert any("Memory is short" in event.sentence for event in run.of(Note))
     assert_the_same(run, alone)
 
 

@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from one_training import REPLAY, SAMPLES, Run
 from peft import PeftModel
 from safetensors.torch import load_file
 from training_models import run_spec, some_samples, write_qwen
 from transformers import AutoModelForCausalLM
 
-from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
 from intract_lsp.training import trainer as trainer_module
 from intract_lsp.training.batches import Micro
@@ -30,52 +29,15 @@ from intract_lsp.training.losses import Losses
 from intract_lsp.training.network import Base, Trainable, load_base
 from intract_lsp.training.optimisers import OPTIMISERS, rate_share, warm_up
 from intract_lsp.training.sample import Sample
-from intract_lsp.training.spec import Method, RunSpec
+from intract_lsp.training.spec import Method
 from intract_lsp.training.step import Stepper
-from intract_lsp.training.trainer import TrainOutcome, train
+from intract_lsp.training.trainer import train
 from intract_lsp.training.validation import Validator
-
-SAMPLES = some_samples(12)
-VALIDATION = some_samples(6, seed=2)
-REPLAY = some_samples(4, seed=3)
 
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_qwen(tmp_path_factory.mktemp("qwen"), dtype="float16")
-
-
-class Run:
-    """A training with what it said."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.events: list[Event] = []
-        self.token = CancelToken()
-        self.on: Callable[[Event], None] = lambda event: None
-
-    def train(
-        self,
-        spec: RunSpec,
-        samples: list[Sample] = SAMPLES,
-        validation: list[Sample] = VALIDATION,
-        replay: list[Sample] = REPLAY,
-    ) -> TrainOutcome:
-        def note(event: Event) -> None:
-            self.events.append(event)
-            self.on(event)
-
-        base = load_base(spec, torch.float32)
-        output, checkpoints = self.folder / "adapter", self.folder / "checkpoints"
-        return train(spec, samples, validation, replay, output, checkpoints, note, self.token, base)
-
-    def of(self, kind: type[Event]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def weights(self) -> dict[str, torch.Tensor]:
-        found: dict[str, torch.Tensor] = load_file(self.folder / "adapter" / "adapter_model.safetensors")
-        return found
 
 
 def mean_loss(model: torch.nn.Module, samples: list[Sample]) -> float:
