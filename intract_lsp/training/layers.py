@@ -186,21 +186,22 @@ class _HeadLoss(torch.autograd.Function):
         rows = max(1, most // len(weight))
         for begin in range(0, len(hidden), rows):
             piece = slice(begin, begin + rows)
-            logits = linear(hidden[piece], matrix, bias).float().mul_(1.0 / scaling)
-            logits -= logits.logsumexp(-1, keepdim=True)
+            logits = linear(hidden[piece], matrix, bias).float().mul_(1.0 / scaling).log_softmax(-1)
             wanted = targets[piece].unsqueeze(1)
             losses[piece] = -logits.gather(1, wanted).squeeze(1)
-            gradient = torch.zeros_like(logits)
+            apart = None
             if base is not None and base_weights is not None and bool(base_weights[piece].any()):
                 expected = linear(base[piece], matrix, bias).float().mul_(1.0 / scaling).log_softmax(-1)
                 share = base_weights[piece].unsqueeze(1)
                 weighted = expected.exp() * share
                 divergence += (weighted * (expected - logits)).sum()
-                gradient = logits.exp() * share - weighted
+                apart = logits.exp() * share - weighted
                 del expected, weighted
             piece_weights = weights[piece].unsqueeze(1)
-            gradient += logits.exp_().mul_(piece_weights)
+            gradient = logits.exp_().mul_(piece_weights)
             gradient.scatter_add_(1, wanted, -piece_weights)
+            if apart is not None:
+                gradient += apart
             narrow = gradient.mul_(1.0 / scaling).to(hidden.dtype)
             of_hidden[piece] = narrow @ matrix
             if of_weight is not None:
@@ -226,7 +227,7 @@ def head_loss(
     base: Tensor | None = None,
     base_weights: Tensor | None = None,
     scaling: float = 1.0,
-    most: int = 1 << 24,
+    most: int = 1 << 25,
 ) -> tuple[Tensor, Tensor]:
     """Return the weighted sum of cross-entropies (differentiable) and, for the eye, each target's own, unweighted.
 

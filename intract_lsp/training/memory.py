@@ -24,8 +24,8 @@ _PROGRAM = 700 * 2**20
 """Bytes of the interpreter with its libraries."""
 _MICRO_TOKENS = 512
 """Tokens of a micro-batch that a plan counts on, or one sample if it is longer; ``trainer.MICRO_TOKENS`` on a CPU."""
-_LOGITS = 1 << 24
-"""Most logits at a time, each in float32 and a few times over."""
+_LOGITS = 1 << 25
+"""Most logits at a time, each in float32 and a few times over; what ``layers.head_loss`` makes."""
 
 _OPTIMISER_BYTES = {"adamw_8bit": 2.1, "paged_adamw_8bit": 2.1, "sgd": 4.0, "adafactor": 0.1}
 """That an optimiser keeps for each trained parameter, where it is not two float32 numbers."""
