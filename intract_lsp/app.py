@@ -31,7 +31,14 @@ from intract_lsp.inference.model_engine import ModelEngine, Resolve
 from intract_lsp.inference.threads import on_battery
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths
-from intract_lsp.settings import Settings, SettingsStack, TrainingSettings, layer_from_options, read_layer
+from intract_lsp.settings import (
+    WORKSPACE_FILE,
+    Settings,
+    SettingsStack,
+    TrainingSettings,
+    layer_from_options,
+    read_layer,
+)
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.supervisor import Supervisor, child_command
 from intract_lsp.training.switch import AdapterSwitch
@@ -157,11 +164,18 @@ class App:
             self.load_model()
 
 
-def load_settings(paths: Paths, options: Iterable[str] = ()) -> tuple[SettingsStack, list[str]]:
-    """Return the settings of the user's file and of ``section.name=value`` texts, with every problem found."""
+def load_settings(
+    paths: Paths, options: Iterable[str] = (), folder: Path | None = None
+) -> tuple[SettingsStack, list[str]]:
+    """Return the settings of the user's file, of a workspace folder's and of ``section.name=value`` texts.
+
+    With them comes every problem found.
+    """
     problems: list[str] = []
     stack = SettingsStack()
     problems += stack.put("user file", *read_layer(paths.user_settings, problems))
+    if folder is not None:
+        problems += stack.put("workspace file", *read_layer(folder / WORKSPACE_FILE, problems))
     problems += stack.put("command line", "command line", layer_from_options(options, problems))
     return stack, problems
 

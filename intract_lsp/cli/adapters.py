@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from intract_lsp.cli.options import FOLDER, model_option, quiet_app
+
+if TYPE_CHECKING:
+    from intract_lsp.app import App
 
 
 @click.group()
@@ -61,7 +66,7 @@ def adapters_rollback(directory: Path, model: str | None) -> None:
     """Have the adapter before the present one serve in a folder again, or the model alone."""
     from intract_lsp.finetune import done
 
-    app = quiet_app((), model)
+    app = quiet_app((), model, directory)
     click.echo(done(app, app.adapters.rollback(directory.absolute())))
 
 
@@ -89,25 +94,41 @@ def adapters_export(adapter: str, target: Path, merged: bool) -> None:
 
 @adapters.command("forget")
 @click.argument("path", metavar="FILE")
-@click.option("--dir", "directory", type=FOLDER, default=".", help="The folder that FILE is in; default: this one.")
+@click.option("--dir", "directory", type=FOLDER, help="The folder that was trained on; default: the one around FILE.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--retrain", is_flag=True, help="Then fine-tune anew without it; the last line is a JSON object.")
-def adapters_forget(path: str, directory: Path, yes: bool, retrain: bool) -> None:
+def adapters_forget(path: str, directory: Path | None, yes: bool, retrain: bool) -> None:
     """Delete the adapters that were trained on a file or folder; those that serve are rolled back first.
 
-    FILE is a path inside the folder. It need not exist any more.
+    FILE is a path, with --dir one inside that folder. It need not exist any more.
     """
     from intract_lsp.cli.training import echo_result
+    from intract_lsp.errors import AdapterError
     from intract_lsp.finetune import carry_out, done
+    from intract_lsp.training.exclusion import inside
 
     app = quiet_app((), None)
-    found = app.adapters.saw(path, directory).result()
+    place = (directory or Path()) / path
+    folder = directory or _trained_on(app, place) or Path.cwd()
+    known = inside(folder, str(place.absolute()))
+    if known is None:
+        raise AdapterError(f"{path} is no file or folder inside {folder}: name one, or the folder with --dir.")
+    found = app.adapters.saw(known, folder).result()
     if found and not yes:
         click.confirm(f"{', '.join(found)} will be deleted. Go on?", abort=True, err=True)
-    click.echo(done(app, app.adapters.forget(path, directory)))
+    click.echo(done(app, app.adapters.forget(known, folder)))
     if found and retrain:
-        app = quiet_app((), None)
-        echo_result(carry_out(app, app.run_without(directory, path)), as_json=False)
+        app = quiet_app((), None, folder)
+        echo_result(carry_out(app, app.run_without(folder, known)), as_json=False)
+
+
+def _trained_on(app: App, place: Path) -> Path | None:
+    """Return the innermost folder around a place that any adapter was trained on."""
+    from intract_lsp.index.folder import folder_key
+
+    trained = {entry.adapter.workspace for entry in app.adapters.entries().result()}
+    around = Path(os.path.normpath(place.absolute())).parents
+    return next((folder for folder in around if folder_key(folder) in trained), None)
 
 
 COMMANDS = (adapters,)

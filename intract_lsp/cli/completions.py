@@ -68,8 +68,8 @@ def complete(
     from intract_lsp.location import read_request
     from intract_lsp.oneshot import complete_once
 
-    app = quiet_app(options, model)
     request, folder = read_request(location, workspace and workspace.absolute())
+    app = quiet_app(options, model, folder)
     app.adapters.chosen = adapter or ""
     app.adapters.workspace = folder
     result = complete_once(app, request, folder, reporter())

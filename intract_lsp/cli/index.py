@@ -23,7 +23,7 @@ def index_directory(directory: Path, anew: bool, as_json: bool, options: tuple[s
     """
     from intract_lsp.oneshot import index_folder
 
-    settings, paths = settings_of(options)
+    settings, paths = settings_of(options, directory)
     status, seconds = index_folder(settings.current, paths, directory.absolute(), anew, reporter())
     refused = {reason.name.lower().replace("_", "-"): count for reason, count in status.refused.items()}
     refused = dict(sorted(refused.items(), key=lambda item: -item[1]))
@@ -58,7 +58,7 @@ def search_index(query: str, directory: Path, limit: int, as_json: bool, options
     """
     from intract_lsp.oneshot import search_folder
 
-    settings, paths = settings_of(options)
+    settings, paths = settings_of(options, directory)
     root = directory.absolute()
     found, status, update_seconds, search_seconds = search_folder(
         settings.current, paths, root, query, limit, reporter()

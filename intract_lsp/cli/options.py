@@ -26,24 +26,24 @@ model_option = click.option("--model", metavar="NAME", help="A model's name or p
 adapter_option = click.option("--adapter", metavar="ID", help="An adapter's id from `intract-lsp adapters list`.")
 
 
-def quiet_app(options: tuple[str, ...], model: str | None) -> App:
-    """Build an app for one command; wrong settings end the command."""
+def quiet_app(options: tuple[str, ...], model: str | None, folder: Path | None = None) -> App:
+    """Build an app for one command, on a folder if given; wrong settings end the command."""
     from intract_lsp.app import build_app
 
     if model is not None:
         options = (*options, f"model.name={json.dumps(model)}")
-    settings, paths = settings_of(options)
+    settings, paths = settings_of(options, folder)
     return build_app(settings, paths, watch=False)
 
 
-def settings_of(options: tuple[str, ...]) -> tuple[SettingsStack, Paths]:
-    """Return the settings for one command; wrong ones end the command."""
+def settings_of(options: tuple[str, ...], folder: Path | None = None) -> tuple[SettingsStack, Paths]:
+    """Return the settings for one command, on a folder if given; wrong ones end the command."""
     from intract_lsp.app import load_settings
     from intract_lsp.errors import SettingsError
     from intract_lsp.paths import default_paths
 
     paths = default_paths()
-    settings, problems = load_settings(paths, options)
+    settings, problems = load_settings(paths, options, folder)
     if problems:
         raise SettingsError(problems)
     return settings, paths

@@ -37,7 +37,7 @@ def finetune(
     from intract_lsp.finetune import dry_run as look
     from intract_lsp.finetune import fine_tune
 
-    app = quiet_app(options, model)
+    app = quiet_app(options, model, directory)
     given = {"method": method, "minutes": minutes}
     changes = {name: value for name, value in given.items() if value is not None}
     if dry_run:
@@ -91,7 +91,7 @@ def evaluate_on_folder(
     """
     from intract_lsp.finetune import evaluate_adapter
 
-    app = quiet_app(options, model)
+    app = quiet_app(options, model, directory)
     values = evaluate_adapter(app, directory, adapter, reporter())
     if not as_json:
         click.echo(f"As a candidate {values['adapter']} would be {_AS_CANDIDATE[values['status']]}.")

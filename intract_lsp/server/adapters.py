@@ -13,6 +13,7 @@ from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
 from intract_lsp.errors import IntractError
+from intract_lsp.training.exclusion import inside
 from intract_lsp.training.spec import RunSpec
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -66,7 +67,7 @@ def commands(app: App, folders: Callable[[], list[Path]], begin: Begin) -> dict[
             raise JsonRpcInvalidParams('"retrain" must be true or false.')
         known = await _done(app.adapters.saw(path, folder)) if retrain else []
         said = await _said(app.adapters.forget(path, folder))
-        if not known or folder is None:
+        if not known:
             return said
         begun = await begin(lambda: app.run_without(folder, path))
         return {"run": begun["run"], "message": f"{said['message']} {begun['message']}"}
@@ -108,16 +109,15 @@ def _folder(arguments: Mapping[str, Any]) -> Path | None:
     return Path(path)
 
 
-def _inside(path: str, folders: list[Path]) -> tuple[str, Path | None]:
-    """Return a file's path inside the innermost open folder that holds it, and that folder."""
-    place = Path(_path(path))
-    if not place.is_absolute():
-        return place.as_posix(), next(iter(folders), None)
-    holding = [folder for folder in folders if place.is_relative_to(folder)]
-    if not holding:
-        raise JsonRpcInvalidParams(f"{path} is in no folder that is open.")
-    folder = max(holding, key=lambda one: len(one.parts))
-    return place.relative_to(folder).as_posix(), folder
+def _inside(path: str, folders: list[Path]) -> tuple[str, Path]:
+    """Return a path inside the innermost open folder that holds it, and that folder."""
+    place = _path(path)
+    found = {folder: known for folder in folders if (known := inside(folder, place)) is not None}
+    if not found:
+        raise JsonRpcInvalidParams(f"{path} is in no folder that is open: name a file or folder inside one.")
+    # A relative one is meant as in the first folder, an absolute one is in each of several nested ones.
+    folder = max(found, key=lambda one: len(one.parts)) if Path(place).is_absolute() else next(iter(found))
+    return found[folder], folder
 
 
 def _path(text: str) -> str:

@@ -121,6 +121,17 @@ def test_with_json_there_is_nothing_else(invoke: Callable[..., Result], project:
     assert len(result.stdout.splitlines()) == 1
 
 
+def test_the_folders_own_settings_hold(invoke: Callable[..., Result], project: Path) -> None:
+    (project / ".intract.toml").write_text('[training]\nexclude = ["module_0.py"]\nseed = 7\n')
+    script(project, {"say": REJECTED})
+    result = invoke("finetune", str(project), "--json", "--set", "training.seed=8", settings=True)
+    spec = json.loads((default_paths().data / "runs" / last_line(result)["run"] / "spec.json").read_text())
+    assert spec["data"]["exclude"] == ["module_0.py"]
+    assert spec["trainer"]["seed"] == 8, "what the command says comes last"
+    (project / ".intract.toml").write_text("[training]\nenabled = false\n")
+    assert "switched off" in str(invoke("finetune", str(project), settings=True).exception)
+
+
 def test_figures_that_a_failed_run_lacks_are_null(invoke: Callable[..., Result], project: Path) -> None:
     failed = {"event": "finished", "status": "failed", "reason": "There is too little code."}
     script(project, {"say": failed})
@@ -271,6 +282,28 @@ def test_forgetting_a_file_asks_first(invoke: Callable[..., Result], project: Pa
     gone = invoke("adapters", "forget", "module_0.py", "--dir", str(project), "--yes")
     assert ".intractignore" in gone.stdout
     assert json.loads(invoke("adapters", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("spelling", ["./module_0.py", "sub/../module_0.py", "{project}/module_0.py"])
+def test_a_file_is_forgotten_however_its_path_is_spelt(
+    invoke: Callable[..., Result], project: Path, model: Path, spelling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adapter(project, model)
+    monkeypatch.chdir(project)
+    gone = invoke("adapters", "forget", spelling.format(project=project), "--yes")
+    assert "are gone" in gone.stdout
+
+
+def test_from_a_folder_below_a_file_is_looked_for_in_the_one_that_was_trained_on(
+    invoke: Callable[..., Result], project: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adapter(project, model)
+    (project / "sub").mkdir()
+    monkeypatch.chdir(project / "sub")
+    assert "No adapter was trained on sub/module_0.py" in invoke("adapters", "forget", "module_0.py").stdout
+    assert "are gone" in invoke("adapters", "forget", "../module_0.py", "--yes").stdout
+    outside = invoke("adapters", "forget", "../../module_0.py", "--dir", str(project / "sub")).exception
+    assert "is no file or folder inside" in str(outside)
 
 
 def test_what_was_forgotten_is_no_part_of_the_run_that_follows(
