@@ -39,6 +39,7 @@ from intract_lsp.settings import (
     layer_from_options,
     read_layer,
 )
+from intract_lsp.training.activity import Activity
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.supervisor import Supervisor, child_command
 from intract_lsp.training.switch import AdapterSwitch
@@ -96,6 +97,26 @@ class App:
 
         return self.new_run(folder, {"exclude": (*self.settings.current.training.exclude, line_for(path))})
 
+    def forget(self, folder: Path, path: str) -> tuple[str, bool]:
+        """Delete the adapters that were trained on a file or folder inside a folder, named with ``/``.
+
+        Before that end the runs that learn from it. Returns a sentence, and whether there was any of either. Waits for
+        both. Raises ``IntractError``.
+        """
+        from intract_lsp.training.forgetting import end_runs
+
+        sentence, ended = "", False
+        if run_folder(self.paths).is_dir():
+            runs = _open_runs(self.paths)
+            try:
+                found = end_runs(self.training, runs, os.path.realpath(folder), path)
+            finally:
+                runs.close()
+            sentence, ended = found.sentence, bool(found.ended)
+        known = self.adapters.saw(path, folder).result()
+        said = self.adapters.forget(path, folder).result()
+        return f"{said} {sentence}".rstrip(), ended or bool(known)
+
     def scheduled_run(self, folder: Path) -> RunSpec | None:
         """Return a run on a folder in which enough has been committed since the last one, ``None`` for not enough.
 
@@ -103,7 +124,7 @@ class App:
         """
         from intract_lsp.training.schedule import changed_lines, last_head
 
-        before = last_head(row.folder for row in self.recorded_runs(None, [folder]))
+        before = last_head(self.recorded_runs(None, [folder]))
         if before is not None and changed_lines(folder, before) < self.settings.current.training.changed_lines:
             return None
         # Nobody asked for it: it is not worth being without completions.
@@ -202,6 +223,7 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "model", *, w
     training = build_supervisor(paths, lambda spec, adapter: adapters.promote(adapter).result())
     app = App(paths, settings, worker, service, cache, index, retriever, recent, adapters, training)
     training.make_room = app.make_room
+    training.on_over = lambda spec: adapters.tidy(spec.model, Path(spec.workspace))
     return app
 
 
@@ -216,7 +238,8 @@ def build_adapters(settings: SettingsStack, paths: Paths, worker: InferenceWorke
 
 def build_supervisor(paths: Paths, deliver: Callable[[RunSpec, str], str]) -> Supervisor:
     """Construct what carries out runs; ``deliver`` puts an adapter in place that has passed the gate."""
-    return Supervisor(lambda: _open_runs(paths), paths.data / "training.lock", deliver, child_command)
+    activity = Activity(paths.data / "activity")
+    return Supervisor(lambda: _open_runs(paths), paths.data / "training.lock", deliver, activity, child_command)
 
 
 def run_folder(paths: Paths) -> Path:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from intract_lsp.app import App, run_folder
 from intract_lsp.console import Reporter
+from intract_lsp.training.forgetting import locate
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunState
 from intract_lsp.training.spec import RunSpec
@@ -110,6 +111,16 @@ def evaluate_adapter(app: App, folder: Path, adapter: str | None, reporter: Repo
         "reasons": list(verdict.reasons[1:]),
         **verdict.figures,
     }
+
+
+def find_trained(app: App, folder: Path | None, path: str) -> tuple[Path, str]:
+    """Return the folder that a file or folder is in, and its path there with ``/``, however that is spelt.
+
+    Without a ``folder`` it is the innermost one around the path that any adapter was trained on, or else the present
+    one. Raises ``AdapterError`` for a path outside.
+    """
+    trained = {entry.adapter.workspace for entry in app.adapters.entries().result()}
+    return locate(path, folder, trained)
 
 
 def done(app: App, future: Future[_Done]) -> _Done:

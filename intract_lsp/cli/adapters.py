@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from intract_lsp.cli.options import FOLDER, model_option, quiet_app
-
-if TYPE_CHECKING:
-    from intract_lsp.app import App
 
 
 @click.group()
@@ -103,32 +98,21 @@ def adapters_forget(path: str, directory: Path | None, yes: bool, retrain: bool)
     FILE is a path, with --dir one inside that folder. It need not exist any more.
     """
     from intract_lsp.cli.training import echo_result
-    from intract_lsp.errors import AdapterError
-    from intract_lsp.finetune import carry_out, done
-    from intract_lsp.training.exclusion import inside
+    from intract_lsp.finetune import carry_out, find_trained
 
     app = quiet_app((), None)
-    place = (directory or Path()) / path
-    folder = directory or _trained_on(app, place) or Path.cwd()
-    known = inside(folder, str(place.absolute()))
-    if known is None:
-        raise AdapterError(f"{path} is no file or folder inside {folder}: name one, or the folder with --dir.")
+    folder, known = find_trained(app, directory, path)
     found = app.adapters.saw(known, folder).result()
     if found and not yes:
         click.confirm(f"{', '.join(found)} will be deleted. Go on?", abort=True, err=True)
-    click.echo(done(app, app.adapters.forget(known, folder)))
-    if found and retrain:
+    try:
+        sentence, changed = app.forget(folder, known)
+    finally:
+        app.stop()
+    click.echo(sentence)
+    if changed and retrain:
         app = quiet_app((), None, folder)
         echo_result(carry_out(app, app.run_without(folder, known)), as_json=False)
-
-
-def _trained_on(app: App, place: Path) -> Path | None:
-    """Return the innermost folder around a place that any adapter was trained on."""
-    from intract_lsp.index.folder import folder_key
-
-    trained = {entry.adapter.workspace for entry in app.adapters.entries().result()}
-    around = Path(os.path.normpath(place.absolute())).parents
-    return next((folder for folder in around if folder_key(folder) in trained), None)
 
 
 COMMANDS = (adapters,)

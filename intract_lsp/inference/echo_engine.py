@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from intract_lsp.completion.context import CompletionContext
 from intract_lsp.completion.generation import CancelToken, Finish, Generation, Limits, PromptBudget, PromptShape
@@ -20,7 +21,7 @@ class EchoEngine:
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         """Be ready at once, under whatever name was asked for."""
         report("Loading the echo engine", 1.0)
-        return _card(order.adapter)
+        return replace(_card(order.adapter), notes=(order.refusal,) if order.refusal else ())
 
     def generate(
         self,

@@ -101,6 +101,8 @@ class LoadOrder:
     """A model that drafts for this one: a name as above, ``auto``, or empty for none."""
     adapter: AdapterFiles | None = None
     """To be merged into the weights; one that cannot be used is left out, which the card's notes say."""
+    refusal: str = ""
+    """Why the adapter that should serve is not the order's: said among the card's notes, too."""
 
 
 @dataclass(frozen=True, slots=True)

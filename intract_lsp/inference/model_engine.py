@@ -128,16 +128,19 @@ class ModelEngine:
         files = self._resolve(order.model, report, token)
         threads = order.threads or physical_cores()
         # The vocabulary takes a second or two, as do the libraries: side by side on two cores.
+        refusal = order.refusal
         with ThreadPoolExecutor(1, "intract-vocabulary") as beside:
             words = beside.submit(_read_words, files)
             try:
                 loaded = self._load(order, files, threads, words, report, token)
             except AdapterError as error:
                 log.warning("the adapter %s cannot be loaded", order.adapter.id if order.adapter else "")
+                refusal = str(error)
                 loaded = self._load(replace(order, adapter=None), files, threads, words, report, token)
-                refusal = f"{error} {files.name} serves without it."
-                card = replace(loaded.card, notes=(*loaded.card.notes, refusal))
-                loaded = replace(loaded, card=card, refusal=refusal)
+        if refusal:
+            refusal = f"{refusal} {files.name} serves without it."
+            card = replace(loaded.card, notes=(*loaded.card.notes, refusal))
+            loaded = replace(loaded, card=card, refusal=refusal)
         loaded = self._with_draft_model(loaded, report, token)
         report("Warming up", None)
         self._warm_up(loaded)

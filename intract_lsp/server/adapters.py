@@ -12,7 +12,7 @@ from pygls.exceptions import JsonRpcInvalidParams
 from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
-from intract_lsp.errors import IntractError
+from intract_lsp.server.refusals import answered
 from intract_lsp.training.exclusion import inside
 from intract_lsp.training.spec import RunSpec
 
@@ -34,7 +34,8 @@ def commands(app: App, folders: Callable[[], list[Path]], begin: Begin) -> dict[
 
     async def list_adapters(arguments: dict[str, Any]) -> dict[str, Any]:
         entries = await _done(app.adapters.entries())
-        runs = await asyncio.to_thread(app.recorded_runs, None, folders())
+        with answered():
+            runs = await asyncio.to_thread(app.recorded_runs, None, folders())
         rows = [
             {"id": row.id, "state": row.state.value, "message": row.message, "created": row.created}
             for row in runs[:MOST_RUNS]
@@ -65,12 +66,12 @@ def commands(app: App, folders: Callable[[], list[Path]], begin: Begin) -> dict[
         retrain = arguments.get("retrain", False)
         if not isinstance(retrain, bool):
             raise JsonRpcInvalidParams('"retrain" must be true or false.')
-        known = await _done(app.adapters.saw(path, folder)) if retrain else []
-        said = await _said(app.adapters.forget(path, folder))
-        if not known:
-            return said
+        with answered():
+            sentence, changed = await asyncio.to_thread(app.forget, folder, path)
+        if not retrain or not changed:
+            return {"message": sentence}
         begun = await begin(lambda: app.run_without(folder, path))
-        return {"run": begun["run"], "message": f"{said['message']} {begun['message']}"}
+        return {"run": begun["run"], "message": f"{sentence} {begun['message']}"}
 
     return {
         "intract.adapters.list": list_adapters,
@@ -87,10 +88,8 @@ async def _said(done: Future[str]) -> dict[str, Any]:
 
 
 async def _done(future: Future[_Done]) -> _Done:
-    try:
+    with answered():
         return await asyncio.wrap_future(future)
-    except IntractError as error:
-        raise JsonRpcInvalidParams(str(error)) from error
 
 
 def _text(arguments: Mapping[str, Any], name: str, command: str) -> str:

@@ -105,6 +105,8 @@ class Serving:
             elif adapters.served.place is None or self._offers.seen >= BLOCK_SEEN:
                 await self._record()
                 await asyncio.wrap_future(adapters.draw())
+            else:
+                await asyncio.wrap_future(adapters.draw(anew=False))
         except IntractError as error:
             log.warning("which adapter serves stays as it is: %s", error)
         self._publish()

@@ -19,6 +19,7 @@ from intract_lsp.app import App
 from intract_lsp.errors import IntractError
 from intract_lsp.server.convert import open_folders
 from intract_lsp.server.progress import ProgressItem
+from intract_lsp.server.refusals import answered
 from intract_lsp.server.serving import Serving
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunState
@@ -60,6 +61,7 @@ class TrainingSession:
         supervisor = self._app.training
         supervisor.on_status = lambda status: self._from_thread(self._on_status, status)
         supervisor.may_pause = lambda: self._app.settings.current.training.pause_while_typing
+        supervisor.may_begin = lambda: self._app.settings.current.training.enabled
         if self._app.settings.current.training.enabled:
             self._app.recover_runs(self.folders())
         self._app.adapters.on_swapped = lambda: self._from_thread(self._swapped)
@@ -79,11 +81,9 @@ class TrainingSession:
 
     async def begin(self, make: Callable[[], RunSpec]) -> dict[str, Any]:
         """Begin the run that ``make`` returns and return its id with a sentence."""
-        try:
+        with answered():
             # Reading the model's files and looking for a GPU takes longer than the event loop may be held up.
             spec = await asyncio.to_thread(make)
-        except IntractError as error:
-            raise JsonRpcInvalidParams(str(error)) from error
         ahead = [status for status in self._app.training.statuses() if not status.state.is_over]
         self._app.training.start(spec)
         self._publish()
@@ -107,14 +107,16 @@ class TrainingSession:
         runs = [each.values() for each in self._app.training.statuses()]
         if status is not None:
             return {**status.values(), "runs": runs}
-        row = await asyncio.to_thread(self._app.recorded_run, _run_id(arguments), self.folders())
+        with answered():
+            row = await asyncio.to_thread(self._app.recorded_run, _run_id(arguments), self.folders())
         if row is None:
             return {"run": None, "state": None, "message": NO_RUN, "runs": runs}
         return {**row.result, "run": row.id, "state": row.state.value, "message": row.message, "runs": runs}
 
     async def report(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return where a run's report is, with its figures; without an id that of the newest run that has one."""
-        return await asyncio.to_thread(self._report, _run_id(arguments), self.folders())
+        with answered():
+            return await asyncio.to_thread(self._report, _run_id(arguments), self.folders())
 
     def stop(self) -> None:
         """Show nothing more, and begin nothing more."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,11 +39,14 @@ class Attempt:
         command: Callable[[Path], Sequence[str]],
         on_line: Callable[[Attempt, str | None], None],
         restarts: int,
+        step: int = 0,
     ) -> None:
         """Start the process; ``on_line`` is called on a thread of its own, see ``ChildProcess``. Raises ``OSError``."""
         self.spec = spec
         self.restarts = restarts
         """How often it was begun again before without having got further."""
+        self.step = step
+        """The furthest step that it has come to, earlier attempts counted."""
         self.pausable = False
         """Whether it may be held: on a CPU, once it has said anything. Before that it might not notice that its parent
         is gone while it is held, see ``parent``."""
@@ -49,7 +55,9 @@ class Attempt:
         """When, on the monotonic clock, the process is killed unless it has ended."""
         self.finished: Finished | None = None
         self.got_further = False
+        """Whether it has come to a step that no earlier attempt has come to."""
         self._garbage = 0
+        self._killed_before = oom_kills()
         folder = Path(spec.folder)
         self.log_file = folder / "run.log"
         # Not in the run's own directory: `python -m` would import what lies there.
@@ -67,15 +75,29 @@ class Attempt:
             if self._garbage <= MOST_COMPLAINTS:
                 log.warning("run %s wrote a line of %d characters that is no event", self.spec.id, len(text))
             return None
-        self.got_further |= isinstance(event, Step)
+        if isinstance(event, Step) and event.step > self.step:
+            self.got_further, self.step = True, event.step
         if isinstance(event, Finished):
             self.finished = event
         return event
 
+    def ran_out_of_memory(self, status: int) -> bool:
+        """Return whether the system has ended the process, which left this status, since memory had run out."""
+        return sys.platform == "linux" and status == -signal.SIGKILL and oom_kills() > self._killed_before
 
-def tidy(spec: RunSpec, *, keep: bool) -> None:
+
+def oom_kills() -> int:
+    """Return how many processes Linux has ended since memory had run out; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
+def tidy(folder: Path, *, keep: bool) -> None:
     """Remove what a run has left in its directory; with ``keep``, all but what people may want to look at."""
-    folder = Path(spec.folder)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
         return

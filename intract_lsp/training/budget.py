@@ -54,8 +54,11 @@ class Budget:
         done = self.done(0, seconds, validation_seconds)
         passes = VALIDATIONS * max(0.0, 1.0 - done) + 1
         left = max(0.0, self.seconds - seconds - passes * validation_seconds)
-        by_time = steps + math.floor(left / seconds_per_step)
-        return min(self.steps, by_time) if self.steps else by_time
+        return self.most(steps + math.floor(left / seconds_per_step))
+
+    def most(self, steps: int) -> int:
+        """Return ``steps``, or how many there may be at most where these are fewer."""
+        return min(self.steps, steps) if self.steps else steps
 
     def check(self, expected: int, seconds_per_step: float, validation_seconds: float, batch_size: int) -> None:
         """Raise ``TrainingError`` where time allows for fewer than ``LEAST_STEPS`` steps, with what is needed."""

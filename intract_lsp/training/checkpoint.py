@@ -120,7 +120,7 @@ class Checkpoints:
 
 def fingerprint(spec: RunSpec, *groups: Sequence[Sample]) -> str:
     """Return a hash of the settings and samples on which the course of a training depends."""
-    without = ("threads", "minutes", "processes")
+    without = ("threads", "minutes", "processes", "gradient_checkpointing")
     trainer = {name: value for name, value in asdict(spec.trainer).items() if name not in without}
     trainer["method"] = Method(spec.trainer.method).value
     found = hashlib.sha256(json.dumps([spec.model, spec.data.replay_share, trainer], sort_keys=True).encode())

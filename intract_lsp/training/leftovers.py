@@ -11,6 +11,7 @@ from intract_lsp.errors import TrainingError
 from intract_lsp.training.attempt import SPEC_FILE, tidy
 from intract_lsp.training.child_process import end_orphan, is_alive
 from intract_lsp.training.runs import RunRow, Runs, RunState
+from intract_lsp.training.schedule import head_seen
 from intract_lsp.training.spec import RunSpec, read_spec
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ RESUMABLE_SECONDS = 3 * 86_400.0
 """Older than that, a run does not go on: the project has changed."""
 
 LEFT = "Its program was ended; it goes on when its folder is opened again."
+CANCELLED = "Cancelled; nothing has changed."
 TOO_OLD = "It was interrupted too long ago to go on: start another one."
 
 
@@ -36,13 +38,25 @@ def mark_left(runs: Runs, own: Collection[str], grace: float) -> None:
         else:
             end_orphan(row.pid, row.pid_started, grace)
         log.info("run %s was left behind", row.id)
-        runs.update(row.id, RunState.STOPPED, LEFT)
+        folder = Path(row.folder)
+        if (folder / SPEC_FILE).is_file():
+            runs.update(row.id, RunState.STOPPED, LEFT)
+        else:
+            # It was being cancelled.
+            runs.update(row.id, RunState.STOPPED, CANCELLED, result={**row.result, **traces(folder)})
+            tidy(folder, keep=False)
+
+
+def traces(folder: Path) -> dict[str, str]:
+    """Return what is recorded of a run that is cancelled, from its directory: the newest commit that it has seen."""
+    head = head_seen(folder)
+    return {} if head is None else {"head": head}
 
 
 def resumable(runs: Runs, workspaces: Collection[str], now: float | None = None) -> list[RunSpec]:
     """Return the runs of these folders that were left behind and can go on; those that cannot are marked as failed.
 
-    A run that was cancelled has no directory any more.
+    A run that was cancelled has no spec any more.
     """
     found = []
     for row in runs.stopped():
@@ -52,7 +66,7 @@ def resumable(runs: Runs, workspaces: Collection[str], now: float | None = None)
         if spec is None:
             continue
         if (time.time() if now is None else now) - row.created > RESUMABLE_SECONDS:
-            tidy(spec, keep=True)
+            tidy(Path(spec.folder), keep=True)
             (Path(spec.folder) / SPEC_FILE).unlink(missing_ok=True)
             runs.update(row.id, RunState.FAILED, TOO_OLD)
         else:

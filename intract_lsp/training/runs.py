@@ -70,7 +70,7 @@ class RunRow:
 class Runs:
     """The table of runs. One thread at a time.
 
-    Whatever writes raises ``TrainingError`` where the database cannot be written; nothing of the change is kept then.
+    Raises ``TrainingError`` where the database cannot be read or written; nothing of a change is kept then.
     """
 
     def __init__(self, state: StateDatabase, clock: Callable[[], float] = time.time) -> None:
@@ -139,7 +139,11 @@ class Runs:
 
     def _rows(self, where: str, *values: str | int) -> Iterator[RunRow]:
         sql = f"SELECT id, workspace, spec, state, message, created, ended, pid, pid_started, result FROM runs {where}"
-        for row in self._state.database.execute(sql, values).fetchall():
+        try:
+            rows = self._state.database.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise TrainingError(f"The record of runs cannot be read ({error}): try again.") from error
+        for row in rows:
             id_, workspace, spec, state, message, created, ended, pid, pid_started, result = row
             folder = str(json.loads(spec)["folder"])
             told = (RunState(state), message, created, ended, pid, pid_started, json.loads(result))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intract_lsp.training.attempt import COMMITS_FILE
+from intract_lsp.training.runs import RunRow
 
 IDLE_SECONDS = 300.0
 """Without a completion before a run may begin."""
@@ -36,18 +37,25 @@ def may_begin(moment: Moment) -> bool:
     return moment.idle_seconds >= IDLE_SECONDS and moment.on_mains and not moment.at_work
 
 
-def last_head(folders: Iterable[str]) -> str | None:
-    """Return the newest commit that the newest of these runs has seen, by their directories, the newest run first.
+def head_seen(folder: Path) -> str | None:
+    """Return the newest commit that a run has seen, by its directory; ``None`` before that is known, or afterwards.
 
-    ``None`` where there was no run; empty for a run without git.
+    It is empty for a run without git.
     """
-    for folder in folders:
-        try:
-            _, head = json.loads((Path(folder) / COMMITS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError):
-            continue
-        return str(head)
-    return None
+    try:
+        _, head = json.loads((folder / COMMITS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return None
+    return str(head)
+
+
+def last_head(runs: Iterable[RunRow]) -> str | None:
+    """Return the newest commit that the newest of these runs has seen, the newest run first; see ``head_seen``.
+
+    Of a cancelled one the record says it, so that what the user did not want does not begin again by itself.
+    """
+    seen = (str(run.result["head"]) if "head" in run.result else head_seen(Path(run.folder)) for run in runs)
+    return next((head for head in seen if head is not None), None)
 
 
 def changed_lines(folder: Path, since: str) -> int:

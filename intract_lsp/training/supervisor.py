@@ -13,19 +13,21 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_tb
 
 from filelock import FileLock, Timeout
 
 from intract_lsp.errors import IntractError
-from intract_lsp.training.attempt import Attempt, tidy
+from intract_lsp.training.activity import Activity
+from intract_lsp.training.attempt import SPEC_FILE, Attempt, tidy
 from intract_lsp.training.events import Finished, Room
 from intract_lsp.training.known_runs import KnownRuns
-from intract_lsp.training.leftovers import LEFT, mark_left, resumable
+from intract_lsp.training.leftovers import CANCELLED, LEFT, mark_left, resumable, traces
+from intract_lsp.training.messages import Cancel, Line, Message, Recover, Start, Wake
 from intract_lsp.training.progress import RunStatus, follow
 from intract_lsp.training.runs import Runs, RunState
 from intract_lsp.training.spec import RunSpec
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 RESTARTS = 2
 """How often a process that was killed is begun again without having got any further."""
 
-CANCELLED = "Cancelled; nothing has changed."
+OUT_OF_MEMORY = "Memory had run out, and the run's process was ended: layers are now computed twice instead of kept."
+SWITCHED_OFF = "Fine-tuning is switched off: this run begins when training.enabled is true again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +51,8 @@ class Timing:
     """Until a process that was asked to end is killed."""
     quiet: float = 3.0
     """Without a completion before a paused run goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    spec: RunSpec
-
-
-@dataclass(frozen=True, slots=True)
-class _Recover:
-    workspaces: tuple[str, ...]
-    done: Future[tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    attempt: Attempt
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Wake:
-    pass
-
-
-_Message = _Start | _Recover | _Cancel | _Line | _Wake
+    look: float = 0.25
+    """Between two looks whether other programs are asked for completions, while a run is at work."""
 
 
 def child_command(spec: Path) -> list[str]:
@@ -93,25 +68,27 @@ class Supervisor:
         runs: Callable[[], Runs],
         lock: Path,
         deliver: Callable[[RunSpec, str], str],
+        activity: Activity,
         command: Callable[[Path], Sequence[str]] = child_command,
         timing: Timing | None = None,
     ) -> None:
         """``runs`` opens the table of runs, for this object's thread; ``lock`` is the machine's lock file.
 
         ``deliver`` is given a run whose adapter has passed the gate, and the adapter: it puts it in place of the
-        present one and returns a sentence, or raises ``IntractError`` and leaves all as it was.
+        present one and returns a sentence, or raises ``IntractError`` and leaves all as it was. ``activity`` is what a
+        run gives way to.
         """
         self._open_runs = runs
         self._lock = FileLock(lock)
         self._deliver = deliver
         self._command = command
         self._timing = timing or Timing()
-        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waiting: list[RunSpec] = []
         self._attempt: Attempt | None = None
         self._table: Runs | None = None
         self._look_at = 0.0
-        self._active_at = float("-inf")
+        self._activity = activity
         self._made_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intract-training", daemon=True)
@@ -123,6 +100,10 @@ class Supervisor:
         """Called on this object's thread with each change of a run."""
         self.may_pause: Callable[[], bool] = lambda: True
         """Whether a run on the CPU gives way to completions."""
+        self.may_begin: Callable[[], bool] = lambda: True
+        """Whether what waits may begin."""
+        self.on_over: Callable[[RunSpec], None] = lambda spec: None
+        """Called on this object's thread when a run is over and no other is at work."""
         self.make_room: Callable[[bool], None] = lambda needed: None
         """Called on this object's thread where the model that serves is to be unloaded for a run, and where that run is
         over."""
@@ -131,7 +112,7 @@ class Supervisor:
     def start(self, spec: RunSpec) -> str:
         """Queue a run and return its id."""
         self._known.add(spec)
-        self._put(_Start(spec))
+        self._put(Start(spec))
         return spec.id
 
     def recover(self, workspaces: Sequence[Path]) -> Future[tuple[str, ...]]:
@@ -140,7 +121,7 @@ class Supervisor:
         The future gets the ids of those that go on. Nothing is done while another program runs something.
         """
         done: Future[tuple[str, ...]] = Future()
-        self._put(_Recover(tuple(str(folder) for folder in workspaces), done))
+        self._put(Recover(tuple(str(folder) for folder in workspaces), done))
         return done
 
     def cancel(self, run: str) -> bool:
@@ -148,20 +129,22 @@ class Supervisor:
         status = self.status(run)
         if status is None or status.state.is_over:
             return False
-        self._put(_Cancel(run))
+        # Whoever cancels is there: what begins by itself waits until they are away again.
+        self._activity.note()
+        self._put(Cancel(run))
         return True
 
     def note_activity(self) -> None:
         """Take note that a completion was asked for: a run on the CPU pauses."""
-        self._active_at = time.monotonic()
+        self._activity.note()
         attempt = self._attempt
         if attempt is not None and attempt.pausable and not attempt.child.suspended:
-            self._inbox.put(_Wake())
+            self._inbox.put(Wake())
 
     @property
     def idle_seconds(self) -> float:
         """How long no completion has been asked for."""
-        return time.monotonic() - max(self._active_at, self._made_at)
+        return time.monotonic() - max(self._activity.at(), self._made_at)
 
     def status(self, run: str | None = None) -> RunStatus | None:
         """Return how a run of this program stands; without an id, the one that is at work, or the newest."""
@@ -186,11 +169,11 @@ class Supervisor:
             begun, self._begun = self._begun, True
         if not begun:
             return True
-        self._inbox.put(_Wake())
+        self._inbox.put(Wake())
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _put(self, message: _Message) -> None:
+    def _put(self, message: Message) -> None:
         with self._guard:
             if not self._begun:
                 self._thread.start()
@@ -202,17 +185,16 @@ class Supervisor:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                message: _Message | None = self._inbox.get(timeout=self._due())
+                message: Message | None = self._inbox.get(timeout=self._due())
             except queue.Empty:
                 message = None
             try:
                 self._obey(message)
                 self._look()
             except Exception as error:  # noqa: BLE001 - reported; the thread has to go on
-                self._break(error, message.spec if isinstance(message, _Start) else None)
+                self._break(error, message.spec if isinstance(message, Start) else None)
         if self._attempt is not None:
-            # Not waited for: who gets the lock next looks after it.
-            self._attempt.child.ask_to_end()
+            self._leave(self._attempt)
         for spec in self._waiting:
             with contextlib.suppress(IntractError):
                 self._runs.update(spec.id, RunState.STOPPED, LEFT)
@@ -220,6 +202,18 @@ class Supervisor:
             self._table.close()
         self._known.give_up()
         self._lock.release(force=True)
+
+    def _leave(self, attempt: Attempt) -> None:
+        """Let go of the run that is at work, since the program ends."""
+        if not attempt.cancelled:
+            # Not waited for: who gets the lock next looks after it.
+            attempt.child.ask_to_end()
+            return
+        attempt.child.kill()
+        attempt.child.reap()
+        with contextlib.suppress(IntractError):
+            self._runs.update(attempt.spec.id, RunState.STOPPED, CANCELLED, result=traces(Path(attempt.spec.folder)))
+        tidy(Path(attempt.spec.folder), keep=False)
 
     @property
     def _runs(self) -> Runs:
@@ -235,17 +229,19 @@ class Supervisor:
             return max(0.0, self._look_at - now) if self._waiting else None
         times = [at for at in (attempt.kill_at,) if at is not None]
         if attempt.child.suspended:
-            times.append(self._active_at + self._timing.quiet)
+            times.append(self._activity.at() + self._timing.quiet)
+        elif attempt.pausable and self.may_pause():
+            times.append(now + self._timing.look)
         return max(0.0, min(times) - now) if times else None
 
-    def _obey(self, message: _Message | None) -> None:
-        if isinstance(message, _Start):
+    def _obey(self, message: Message | None) -> None:
+        if isinstance(message, Start):
             self._enqueue(message.spec)
-        elif isinstance(message, _Recover):
+        elif isinstance(message, Recover):
             self._recover(message)
-        elif isinstance(message, _Cancel):
+        elif isinstance(message, Cancel):
             self._cancel(message.run)
-        elif isinstance(message, _Line) and message.attempt is self._attempt:
+        elif isinstance(message, Line) and message.attempt is self._attempt:
             if message.text is None:
                 self._ended(message.attempt)
             else:
@@ -265,7 +261,7 @@ class Supervisor:
                 attempt.child.kill()
         elif attempt.pausable:
             # Without a model there is nothing to give way to.
-            active = now - self._active_at < self._timing.quiet and self.may_pause() and not self._made_room
+            active = now - self._activity.at() < self._timing.quiet and self.may_pause() and not self._made_room
             if active != attempt.child.suspended:
                 (attempt.child.suspend if active else attempt.child.resume)()
                 self._tell(attempt.spec, paused=attempt.child.suspended)
@@ -277,7 +273,7 @@ class Supervisor:
         self._waiting.append(spec)
         self._look_at = 0.0
 
-    def _recover(self, message: _Recover) -> None:
+    def _recover(self, message: Recover) -> None:
         found: list[RunSpec] = []
         try:
             if self._attempt is None and self._locked():
@@ -307,6 +303,9 @@ class Supervisor:
 
     def _begin_next(self) -> None:
         """Begin the next run, if the machine is free and no other program's run came before it."""
+        if not self.may_begin():
+            self._tell_waiting(SWITCHED_OFF)
+            return
         if not self._locked():
             self._tell_waiting("Another program trains on this machine: this run begins when that has ended.")
             return
@@ -323,9 +322,9 @@ class Supervisor:
         for spec in self._waiting:
             self._tell(spec, message=message)
 
-    def _launch(self, spec: RunSpec, restarts: int) -> None:
+    def _launch(self, spec: RunSpec, restarts: int, step: int = 0) -> None:
         try:
-            attempt = Attempt(spec, self._command, self._heard, restarts)
+            attempt = Attempt(spec, self._command, self._heard, restarts, step)
         except OSError as error:
             self._settle(spec, RunState.FAILED, f"The run's process could not be started ({error.strerror or error}).")
             return
@@ -335,7 +334,7 @@ class Supervisor:
 
     def _heard(self, attempt: Attempt, text: str | None) -> None:
         """Called on a thread of the attempt's."""
-        self._inbox.put(_Line(attempt, text))
+        self._inbox.put(Line(attempt, text))
 
     def _take(self, attempt: Attempt, text: str) -> None:
         event = attempt.read(text)
@@ -358,10 +357,11 @@ class Supervisor:
         waiting = next((spec for spec in self._waiting if spec.id == run), None)
         if waiting is not None:
             self._waiting.remove(waiting)
-            tidy(waiting, keep=False)
-            self._settle(waiting, RunState.STOPPED, CANCELLED)
+            self._drop(waiting)
         elif self._attempt is not None and self._attempt.spec.id == run and not self._attempt.cancelled:
             self._attempt.cancelled = True
+            # Whatever ends before its process does, without a spec nothing goes on.
+            (Path(self._attempt.spec.folder) / SPEC_FILE).unlink(missing_ok=True)
             self._attempt.kill_at = time.monotonic() + self._timing.cancel
             self._attempt.child.ask_to_end()
             self._tell(self._attempt.spec, message="Stopping", paused=False)
@@ -372,25 +372,49 @@ class Supervisor:
         spec, finished = attempt.spec, attempt.finished
         self._attempt = None
         if attempt.cancelled:
-            tidy(spec, keep=False)
-            self._settle(spec, RunState.STOPPED, CANCELLED)
+            self._drop(spec)
         elif finished is not None:
             self._finish(spec, finished)
         elif attempt.got_further or attempt.restarts < RESTARTS:
             log.warning("run %s: its process ended with status %d; beginning it again", spec.id, status)
-            self._launch(spec, 0 if attempt.got_further else attempt.restarts + 1)
+            if attempt.ran_out_of_memory(status):
+                spec = self._with_less_memory(spec)
+            self._launch(spec, 0 if attempt.got_further else attempt.restarts + 1, attempt.step)
         else:
-            tidy(spec, keep=True)
+            tidy(Path(spec.folder), keep=True)
             sentence = f"The run's process ended unexpectedly (status {status}): see {attempt.log_file}."
+            if attempt.ran_out_of_memory(status):
+                sentence = (
+                    "Memory has run out: close other programs, or take a smaller model or training.context_length."
+                )
             self._settle(spec, RunState.FAILED, sentence)
+
+    def _with_less_memory(self, spec: RunSpec) -> RunSpec:
+        """Return what a run does from now on, since the system does not let it have what it took."""
+        if spec.trainer.gradient_checkpointing:
+            return spec
+        less = replace(spec, trainer=replace(spec.trainer, gradient_checkpointing=True))
+        less.write()
+        self._tell(spec, notes=(*self._known.now(spec.id).notes, OUT_OF_MEMORY))
+        return less
+
+    def _drop(self, spec: RunSpec) -> None:
+        """Leave nothing of a run that was cancelled but its record."""
+        folder = Path(spec.folder)
+        known = traces(folder)
+        tidy(folder, keep=False)
+        self._settle(spec, RunState.STOPPED, CANCELLED, known)
 
     def _finish(self, spec: RunSpec, finished: Finished) -> None:
         states = {"promoted": RunState.SUCCEEDED, "shadow": RunState.SUCCEEDED, "rejected": RunState.REJECTED}
         state = states.get(finished.status, RunState.STOPPED if finished.status == "stopped" else RunState.FAILED)
         sentence = finished.reason
         self._tell(spec, adapter=finished.adapter, figures=finished.figures)
+        if state is not RunState.STOPPED:
+            tidy(Path(spec.folder), keep=True)
         if finished.status == "promoted":
-            self._runs.update(spec.id, state)
+            # Should the program be ended meanwhile, what came of the run is on record.
+            self._runs.update(spec.id, state, sentence, result=self._known.now(spec.id).values())
             try:
                 sentence = f"{sentence} {self._deliver(spec, finished.adapter)}"
                 state = RunState.PROMOTED
@@ -398,23 +422,23 @@ class Supervisor:
                 state, sentence = RunState.FAILED, f"{sentence} It could not be put to use: {error}"
             except CancelledError:
                 state, sentence = RunState.FAILED, f"{sentence} It was not put to use, since the program ended."
-        if state is not RunState.STOPPED:
-            tidy(spec, keep=True)
         self._settle(spec, state, sentence)
 
-    def _settle(self, spec: RunSpec, state: RunState, message: str) -> None:
-        """Record how a run ended and let the next one begin."""
+    def _settle(self, spec: RunSpec, state: RunState, message: str, known: Mapping[str, str] | None = None) -> None:
+        """Record how a run ended, with what else is ``known`` of it, and let the next one begin."""
         if self._attempt is None:
             self._lock.release()
         self._look_at = 0.0
         self._tell(spec, state=state, message=message, paused=False, fraction=None, seconds_left=None)
         last = self._known.now(spec.id)
         try:
-            self._runs.update(spec.id, state, message, result=last.values())
+            self._runs.update(spec.id, state, message, result={**last.values(), **(known or {})})
         except IntractError as error:
             log.error("run %s could not be recorded: %s", spec.id, error)
         log.info("run %s %s", spec.id, state.value)
         self._known.conclude(spec.id)
+        if self._attempt is None:
+            self.on_over(spec)
         # Last, so that the run is recorded whatever becomes of the load.
         if self._attempt is None and self._made_room:
             self._made_room = False

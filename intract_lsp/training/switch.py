@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from intract_lsp.training.adapters import AdapterRegistry
 
 log = logging.getLogger(__name__)
+
+NOW = "now"
+LATER = "from the next start on, and in editors that are open from the next pause on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +106,16 @@ class AdapterSwitch:
         loaded: Future[ModelCard] = Future()
 
         def begin() -> None:
+            wanted = order
             try:
-                adapter = self._for_loading(order.model)
+                wanted = replace(order, adapter=self._for_loading(order.model))
             except IntractError as error:
                 if self.chosen:
                     loaded.set_exception(error)
                     return
                 log.warning("no adapter is loaded: %s", error)
-                adapter = None
-            begun = self._worker.load(replace(order, adapter=adapter))
+                wanted = replace(order, refusal=str(error))
+            begun = self._worker.load(wanted)
             begun.add_done_callback(lambda done: self._pass_on(done, loaded))
 
         self._thread.submit(begin)
@@ -158,16 +162,24 @@ class AdapterSwitch:
         """Serve with the adapter of another folder from now on."""
         return self._thread.submit(self._move, folder)
 
-    def draw(self) -> Future[None]:
+    def draw(self, *, anew: bool = True) -> Future[None]:
         """Let chance say whether the adapter answers for the next while or is held back, if it is on trial.
 
-        On a GPU, where a swap loads all weights, nothing is held back.
+        Without ``anew`` it has no say as long as the same adapter is recorded.
+
+        On a GPU, where a swap loads all weights, nothing is held back. What another program has changed in the record
+        is followed everywhere.
         """
-        return self._thread.submit(self._draw)
+        return self._thread.submit(self._draw, anew)
 
     def record(self, served: Served, seen: int, kept: int) -> Future[str]:
         """Record what was seen of a version; return a sentence where the adapter was therefore taken back, or none."""
         return self._thread.submit(self._record, served, seen, kept)
+
+    def tidy(self, model: str, workspace: Path) -> None:
+        """Remove what runs on a folder have left that nobody is likely to use, if there is anything."""
+        if self._directory.is_dir():
+            self._thread.submit(self._tidy, model, workspace)
 
     def recover(self) -> None:
         """Put in order what killed programs left behind, if there is anything."""
@@ -237,15 +249,15 @@ class AdapterSwitch:
         self._adapters.promote(id_, place)
         try:
             serves = self._follow(place, adapter.base)
-        except IntractError as error:
+        except (IntractError, CancelledError) as error:  # cancelled where the program ends meanwhile
             if before is None or before.id != id_:
                 self._adapters.rollback(place, adapter.base)
             now = before.id if before is not None else f"{adapter.base_name} alone"
-            raise AdapterError(f"{error} It was taken back: {now} serves as before.") from error
+            why = str(error) or "The program ends."
+            raise AdapterError(f"{why} It was taken back: {now} serves as before.") from error
         self._drop_copies(adapter.base_name, adapter.base)
         self._adapters.prune(place, adapter.base)
-        when = "now" if serves else "when its model is next loaded for the folder"
-        return f"The adapter {id_} serves {when}."
+        return f"The adapter {id_} serves {NOW if serves else LATER}."
 
     def _roll_back(self, workspace: Path) -> str:
         files = self._find_model(self.model_name())
@@ -255,12 +267,13 @@ class AdapterSwitch:
         left = self._adapters.active(_key(workspace), base)
         now = self._adapters.rollback(_key(workspace), base)
         try:
-            self._follow(_key(workspace), base)
-        except IntractError as error:
+            serves = self._follow(_key(workspace), base)
+        except (IntractError, CancelledError) as error:
             if left is not None:
                 self._adapters.promote(left.id, _key(workspace))
-            raise AdapterError(f"{error} All is as it was.") from error
-        return f"Rolled back: {now.id if now is not None else files.name + ' without an adapter'} serves now."
+            raise AdapterError(f"{str(error) or 'The program ends.'} All is as it was.") from error
+        what = now.id if now is not None else f"{files.name} without an adapter"
+        return f"Rolled back: {what} serves {NOW if serves else LATER}."
 
     def _remove(self, id_: str) -> str:
         base_name = self._adapters.get(id_).base_name
@@ -314,12 +327,15 @@ class AdapterSwitch:
         if files is not None:
             self._follow(_key(folder), _fingerprint(files))
 
-    def _draw(self) -> None:
+    def _draw(self, anew: bool) -> None:
         card, files = self._worker.card, self._find_model(self.model_name())
-        if self.workspace is None or files is None or card is None or card.device in ("cuda", "mps"):
+        if self.workspace is None or files is None or card is None:
             return
         folder, base = _key(self.workspace), _fingerprint(files)
-        wanted = drawn(self._adapters, self.workspace, folder, base, self.share_held_back(), self.chance)
+        if not anew and recorded(self._adapters, self.workspace, folder, base).adapter == self.served.promoted:
+            return
+        share = 0.0 if card.device in ("cuda", "mps") else self.share_held_back()
+        wanted = drawn(self._adapters, self.workspace, folder, base, share, self.chance)
         try:
             self._serve(files, wanted)
         except IntractError as error:
@@ -363,6 +379,16 @@ class AdapterSwitch:
         self._worker.swap(adapter).result()
         self.served = wanted
         self.on_swapped()
+
+    def _tidy(self, model: str, workspace: Path) -> None:
+        try:
+            files = self._find_model(model)
+        except ModelError:
+            return
+        if files is not None:
+            base = _fingerprint(files)
+            self._adapters.prune(_key(workspace), base)
+            self._drop_copies(model, base)
 
     def _drop_copies(self, model: str, base: str) -> None:
         """Remove the int8 copies with adapters that are not likely to serve soon."""

@@ -198,7 +198,8 @@ class _Run:
     def _step(self, done: float) -> None:
         number = self._progress.step
         # Before it is known how many steps there will be, the rate rises slowly.
-        expected = self._budget.steps or (LEAST_STEPS * 33 if number < MEASURED_STEPS else self._expected_steps())
+        unmeasured = number < MEASURED_STEPS and self._budget.seconds
+        expected = self._budget.most(LEAST_STEPS * 33) if unmeasured else self._expected_steps()
         rate = self._trainer.learning_rate * rate_share(number, warm_up(expected), done)
         began = self._clock.look()
         result = self._descend(lambda: self._take(number, rate))
@@ -319,9 +320,8 @@ class _Run:
             self._validator.keep(len(self._progress.base.sums))
         if self._progress.gradient_checkpointing and not self._rung.checkpointing:
             checkpoint_gradients(self._trainable.base)
-        self._rung = Rung(
-            self._progress.micro_tokens, self._progress.context_length, self._progress.gradient_checkpointing
-        )
+        checkpointing = self._progress.gradient_checkpointing or self._rung.checkpointing
+        self._rung = Rung(self._progress.micro_tokens, self._progress.context_length, checkpointing)
         self._on_event(Note(f"Training goes on after step {self._progress.step}."))
 
     def _outcome(self, *, stopped: bool) -> TrainOutcome:

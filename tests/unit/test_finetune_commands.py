@@ -149,7 +149,7 @@ def test_a_better_adapter_is_promoted_without_an_editor(
     script(project, {"say": {**REJECTED, "status": "promoted", "reason": "Better.", "adapter": adapter}})
     values = last_line(invoke("finetune", str(project), "--json", settings=True))
     assert (values["status"], values["promoted"], values["adapter"]) == ("promoted", True, adapter)
-    assert "serves when its model is next loaded" in values["reason"]
+    assert "serves from the next start on" in values["reason"]
     listed = json.loads(invoke("adapters", "list", "--json").stdout)
     assert [(one["id"], one["active"]) for one in listed] == [(adapter, True)]
 
@@ -267,7 +267,7 @@ def test_adapters_are_listed_shown_used_taken_back_and_removed(
     assert "serves" in invoke("adapters", "promote", adapter).stdout
     assert isinstance(invoke("adapters", "remove", adapter).exception, AdapterError)
     rolled = invoke("adapters", "rollback", "--dir", str(project), "--model", str(model))
-    assert "without an adapter serves now" in rolled.stdout
+    assert "without an adapter serves from the next start on" in rolled.stdout
     assert "is removed" in invoke("adapters", "remove", adapter).stdout
     assert isinstance(invoke("adapters", "show", adapter).exception, IntractError)
 

@@ -1,8 +1,8 @@
 """Stands in for a run's process: does what ``script.json`` in the workspace says.
 
 Its steps are objects of one member: ``say`` an event or any text, ``hold`` until a file of that name is in the
-workspace, ``exit`` with a status, be ``deaf`` to whoever wants it to end. It counts its starts in the file ``starts``,
-and says that it has been stopped when it is asked to end.
+workspace, ``exit`` with a status, end by a ``signal``, be ``deaf`` to whoever wants it to end. It counts its starts in
+the file ``starts``, and says that it has been stopped when it is asked to end.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def main() -> None:
                     print(json.dumps(stopped), flush=True)
                     sys.exit(0)
                 time.sleep(0.005)
+        elif "signal" in step:
+            sys.stdout.flush()
+            os.kill(os.getpid(), step["signal"])
         elif "exit" in step:
             sys.stdout.flush()
             os._exit(step["exit"])

@@ -23,16 +23,18 @@ from filelock import FileLock, Timeout
 
 from intract_lsp.errors import AdapterError, IntractError
 from intract_lsp.state import open_state
-from intract_lsp.training.leftovers import LEFT, TOO_OLD
+from intract_lsp.training.activity import Activity
+from intract_lsp.training.forgetting import Ended, end_runs
+from intract_lsp.training.leftovers import CANCELLED, LEFT, TOO_OLD
 from intract_lsp.training.progress import RunStatus
 from intract_lsp.training.runs import RunRow, Runs, RunState
-from intract_lsp.training.spec import RunSpec, TrainerSpec
-from intract_lsp.training.supervisor import CANCELLED, Supervisor, Timing
+from intract_lsp.training.spec import DataSpec, RunSpec, TrainerSpec
+from intract_lsp.training.supervisor import OUT_OF_MEMORY, SWITCHED_OFF, Supervisor, Timing
 
 PATIENCE = 20.0
 KILLS = int(os.environ.get("INTRACT_KILLS", "10"))
 FAKE = Path(__file__).with_name("fake_child.py")
-IMPATIENT = Timing(lock=0.02, cancel=0.5, quiet=0.2)
+IMPATIENT = Timing(lock=0.02, cancel=0.5, quiet=0.2, look=0.02)
 
 STEP = {"event": "step", "step": 1, "steps": 4, "loss": 2.0, "tokens": 9, "tokens_per_second": 3.5, "seconds_left": 6.0}
 TRAINING = {"event": "stage", "name": "train", "message": "Training", "fraction": 0.0}
@@ -71,7 +73,8 @@ class Bench:
         (root / "runs").mkdir(parents=True, exist_ok=True)
 
     def supervisor(self, timing: Timing = IMPATIENT) -> Supervisor:
-        made = Supervisor(self.open_runs, self.root / "training.lock", self.deliver, command, timing)
+        activity = Activity(self.root / "activity")
+        made = Supervisor(self.open_runs, self.root / "training.lock", self.deliver, activity, command, timing)
         made.on_status = self.heard.append
         self.supervisors.append(made)
         return made
@@ -218,6 +221,40 @@ def test_a_process_that_dies_without_a_word_is_begun_again_but_not_for_ever(benc
     assert len(bench.starts(workspace)) == 3
 
 
+def test_a_process_that_dies_at_the_same_step_each_time_is_not_begun_again_for_ever(bench: Bench) -> None:
+    supervisor = bench.supervisor()
+    workspace = bench.workspace(*say(STEP), {"exit": 9})
+    run = supervisor.start(bench.spec(workspace))
+    assert ended(supervisor.end_of(run)).state is RunState.FAILED
+    assert len(bench.starts(workspace)) == 4, "once to get there, three times without getting further"
+
+
+def test_a_process_that_the_system_ends_since_memory_is_out_goes_on_with_less(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = iter(range(100))
+    monkeypatch.setattr("intract_lsp.training.attempt.oom_kills", lambda: next(kills))
+    supervisor = bench.supervisor()
+    workspace = bench.workspace(*say(STEP), {"signal": 9})
+    spec = bench.spec(workspace)
+    supervisor.start(spec)
+    last = ended(supervisor.end_of(spec.id))
+    assert last.state is RunState.FAILED
+    assert last.notes == (OUT_OF_MEMORY,)
+    assert last.message.startswith("Memory has run out")
+    written = json.loads((Path(spec.folder) / "spec.json").read_text())
+    assert written["trainer"]["gradient_checkpointing"] is True
+
+
+def test_a_process_that_somebody_kills_goes_on_as_it_was(bench: Bench) -> None:
+    supervisor = bench.supervisor()
+    workspace = bench.workspace(*say(STEP), {"signal": 9})
+    spec = bench.spec(workspace)
+    supervisor.start(spec)
+    last = ended(supervisor.end_of(spec.id))
+    assert (last.notes, "(status -9)" in last.message) == ((), True)
+
+
 def test_a_process_that_closes_its_output_and_stays_is_ended(bench: Bench) -> None:
     supervisor = bench.supervisor()
     run = supervisor.start(bench.spec(bench.workspace({"deaf": True}, *say(finished("rejected")), {"hold": "never"})))
@@ -225,7 +262,9 @@ def test_a_process_that_closes_its_output_and_stays_is_ended(bench: Bench) -> No
 
 
 def test_a_program_that_cannot_be_started(bench: Bench) -> None:
-    supervisor = Supervisor(bench.open_runs, bench.root / "lock", bench.deliver, lambda spec: ["/no/such"], IMPATIENT)
+    activity = Activity(bench.root / "activity")
+    nowhere = lambda spec: ["/no/such"]  # noqa: E731
+    supervisor = Supervisor(bench.open_runs, bench.root / "lock", bench.deliver, activity, nowhere, IMPATIENT)
     bench.supervisors.append(supervisor)
     run = supervisor.start(bench.spec(bench.workspace()))
     assert "could not be started" in ended(supervisor.end_of(run)).message
@@ -251,6 +290,60 @@ def test_a_cancelled_run_leaves_only_its_record(bench: Bench) -> None:
     assert bench.row(spec.id).state is RunState.STOPPED
     assert not supervisor.cancel(spec.id)
     assert ended_ids(bench, supervisor, Path(spec.workspace)) == ()
+
+
+def test_a_run_that_is_being_cancelled_when_the_program_ends_does_not_come_back(bench: Bench) -> None:
+    supervisor = bench.supervisor(Timing(lock=0.02, cancel=PATIENCE, quiet=0.2))
+    workspace = bench.workspace({"deaf": True}, *say(STEP), {"hold": "never"})
+    spec = bench.spec(workspace)
+    supervisor.start(spec)
+    until(lambda: (status := supervisor.status(spec.id)) is not None and status.step)
+    (Path(spec.folder) / "commits.json").write_text('["cut", "head"]')
+    supervisor.cancel(spec.id)
+    until(lambda: not (Path(spec.folder) / "spec.json").exists())
+    assert supervisor.stop(PATIENCE)
+    assert_dropped(bench, spec)
+    assert not any(runs_still(pid) for pid in bench.starts(workspace))
+
+
+def test_a_run_that_is_being_cancelled_when_the_program_is_killed_does_not_come_back(bench: Bench) -> None:
+    spec = bench.spec(bench.workspace())
+    Path(spec.folder, "checkpoints").mkdir(parents=True)
+    Path(spec.folder, "commits.json").write_text('["cut", "head"]')
+    runs = bench.open_runs()
+    runs.add(spec, os.getpid())
+    runs.update(spec.id, RunState.RUNNING, pid=2**22 + 1)
+    runs.close()
+    assert_dropped(bench, spec)
+
+
+def assert_dropped(bench: Bench, spec: RunSpec) -> None:
+    assert ended_ids(bench, bench.supervisor(), Path(spec.workspace)) == ()
+    assert not Path(spec.folder).exists()
+    row = bench.row(spec.id)
+    assert (row.state, row.message, row.result["head"]) == (RunState.STOPPED, CANCELLED, "head")
+
+
+def test_what_waits_begins_when_fine_tuning_is_allowed(bench: Bench) -> None:
+    supervisor = bench.supervisor()
+    allowed = False
+    supervisor.may_begin = lambda: allowed
+    run = supervisor.start(bench.spec(bench.workspace(*say(finished("rejected")))))
+    until(lambda: (supervisor.status(run) or pytest.fail()).message == SWITCHED_OFF)
+    allowed = True
+    assert ended(supervisor.end_of(run)).state is RunState.REJECTED
+
+
+def test_who_tidies_up_is_told_of_every_end(bench: Bench) -> None:
+    supervisor = bench.supervisor()
+    over: list[str] = []
+    supervisor.on_over = lambda spec: over.append(spec.id)
+    first = supervisor.start(bench.spec(bench.workspace(*say(finished("rejected")))))
+    ended(supervisor.end_of(first))
+    second = supervisor.start(bench.spec(bench.workspace({"hold": "never"}, name="other")))
+    supervisor.cancel(second)
+    ended(supervisor.end_of(second))
+    until(lambda: over == [first, second])
 
 
 def test_a_run_that_cannot_be_recorded_leaves_the_one_at_work_alone(bench: Bench) -> None:
@@ -337,6 +430,18 @@ def test_a_run_on_the_cpu_pauses_while_completions_are_asked_for(bench: Bench) -
     assert (last.state, last.paused) == (RunState.REJECTED, False)
 
 
+def test_a_run_gives_way_to_another_programs_completions(bench: Bench) -> None:
+    supervisor = bench.supervisor(Timing(lock=0.02, cancel=0.5, quiet=0.5, look=0.02))
+    workspace = bench.workspace(*say(STEP), {"hold": "go"}, *say(finished("rejected")))
+    run = supervisor.start(bench.spec(workspace))
+    until(lambda: (status := supervisor.status(run)) is not None and status.step)
+    process = psutil.Process(bench.starts(workspace)[0])
+    bench.supervisor().note_activity()
+    until(lambda: process.status() == psutil.STATUS_STOPPED)
+    (workspace / "go").touch()
+    assert ended(supervisor.end_of(run)).state is RunState.REJECTED
+
+
 def test_a_paused_run_is_cancelled_all_the_same(bench: Bench) -> None:
     supervisor = bench.supervisor(Timing(lock=0.02, cancel=PATIENCE, quiet=PATIENCE))
     workspace = bench.workspace(*say(STEP), {"hold": "never"})
@@ -406,6 +511,32 @@ def test_a_run_that_was_left_behind_long_ago_is_over(bench: Bench) -> None:
     state.close()
     assert ended_ids(bench, bench.supervisor(), workspace) == ()
     assert (bench.row(run).state, bench.row(run).message) == (RunState.FAILED, TOO_OLD)
+
+
+def test_what_learns_from_a_file_that_is_forgotten_ends(bench: Bench) -> None:
+    first, supervisor, stranger = bench.supervisor(), bench.supervisor(), bench.supervisor()
+    workspace = bench.workspace(*say(STEP), {"hold": "never"})
+    interrupted = bench.spec(workspace)
+    first.start(interrupted)
+    until(lambda: (status := first.status(interrupted.id)) is not None and status.step)
+    first.stop(PATIENCE)
+    until(lambda: not any(runs_still(pid) for pid in bench.starts(workspace)))
+    at_work, waiting, elsewhere = (bench.spec(workspace) for _ in range(3))
+    without = replace(bench.spec(workspace), data=DataSpec(exclude=("a.py",)))
+    for spec in (at_work, waiting, without):
+        supervisor.start(spec)
+    stranger.start(elsewhere)
+    until(lambda: (status := supervisor.status(at_work.id)) is not None and status.step)
+    until(lambda: "Another program" in (stranger.status() or pytest.fail()).message)
+    runs = bench.open_runs()
+    found = end_runs(supervisor, runs, str(workspace), "a.py")
+    assert set(found.ended) == {at_work.id, waiting.id, interrupted.id}
+    assert found.elsewhere == (elsewhere.id,)
+    assert elsewhere.id in found.sentence and at_work.id in found.sentence
+    assert not any(Path(spec.folder).exists() for spec in (at_work, waiting, interrupted))
+    assert not (supervisor.status(without.id) or pytest.fail()).state.is_over
+    assert end_runs(supervisor, runs, str(workspace / "other"), "a.py") == Ended((), ())
+    runs.close()
 
 
 def test_a_damaged_spec_fails_its_run(bench: Bench) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from intract_lsp.training.runs import RunRow, RunState
 from intract_lsp.training.schedule import IDLE_SECONDS, Moment, changed_lines, last_head, may_begin
 
 
@@ -64,6 +65,11 @@ def test_the_newest_run_that_came_to_its_data_says_what_was_seen(tmp_path: Path)
         (tmp_path / name).mkdir()
         if content is not None:
             (tmp_path / name / "commits.json").write_text(content)
-    folders = [str(tmp_path / name) for name in ("new", "broken", "middle", "old")]
-    assert last_head(folders) == "head"
-    assert last_head(folders[:2]) is None
+    runs = [row(tmp_path / name) for name in ("new", "broken", "middle", "old")]
+    assert last_head(runs) == "head"
+    assert last_head(runs[:2]) is None
+    assert last_head([row(tmp_path / "new", head="cancelled at"), *runs]) == "cancelled at"
+
+
+def row(folder: Path, **result: str) -> RunRow:
+    return RunRow(folder.name, "/project", str(folder), RunState.STOPPED, "", 0.0, None, 0, 0.0, result)

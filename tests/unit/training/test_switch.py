@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +34,19 @@ class PickyEngine(EchoEngine):
         self.refused: set[str] = set()
         self.without: set[str] = set()
         """Loaded without, as an engine does with one that is damaged."""
+        self.device = "cpu"
+        self.swapping: Callable[[], None] = lambda: None
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         if order.adapter is not None and order.adapter.id in self.without:
             order = LoadOrder(order.model)
-        return super().load(order, report, token)
+        return replace(super().load(order, report, token), device=self.device)
 
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
         if (adapter.id if adapter else "") in self.refused:
             raise AdapterError("It does not fit.")
-        return super().swap(adapter, report, token)
+        self.swapping()
+        return replace(super().swap(adapter, report, token), device=self.device)
 
 
 class Bench:
@@ -56,7 +61,8 @@ class Bench:
         self.worker = InferenceWorker(self.engine)
         self.worker.start()
         self.swapped = threading.Semaphore(0)
-        files = ModelFiles("base", self.model)
+        self.copies = root / "int8"
+        files = ModelFiles("base", self.model, quantized=self.copies / "base.safetensors")
         self.switch = AdapterSwitch(self.registry, root / "adapters", lambda name: files, self.worker)
         self.switch.workspace = self.work
         self.switch.on_swapped = self.swapped.release
@@ -106,7 +112,7 @@ def test_without_adapters_nothing_is_opened(bench: Bench) -> None:
 
 def test_what_is_recorded_is_loaded_and_what_is_promoted_serves_at_once(bench: Bench) -> None:
     first, second = bench.adapter(), bench.adapter()
-    assert "when its model is next loaded" in bench.switch.promote(first).result(PATIENCE)
+    assert "from the next start on" in bench.switch.promote(first).result(PATIENCE)
     assert bench.load().adapter == first
     assert bench.switch.promote(second).result(PATIENCE) == f"The adapter {second} serves now."
     assert bench.swapped.acquire(timeout=PATIENCE)
@@ -139,12 +145,62 @@ def test_a_rollback_that_fails_leaves_all_as_it_was(bench: Bench) -> None:
     assert (bench.serves, bench.recorded) == (first, [first])
 
 
+def test_a_promotion_that_is_cut_off_by_the_programs_end_is_taken_back(bench: Bench) -> None:
+    adapter = bench.adapter()
+    bench.load()
+
+    def end() -> None:
+        raise CancelledError
+
+    bench.engine.swapping = end
+    with pytest.raises(AdapterError):
+        bench.switch.promote(adapter).result(PATIENCE)
+    assert (bench.serves, bench.recorded) == ("", [])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_another_program_takes_back_is_followed_at_the_next_pause(bench: Bench, device: str) -> None:
+    bench.engine.device = device
+    adapter = bench.adapter()
+    bench.load()
+    bench.switch.promote(adapter).result(PATIENCE)
+    bench.switch.draw(anew=False).result(PATIENCE)
+    assert bench.serves == adapter
+    other = bench.registry()
+    other.rollback(str(bench.work.resolve()), weights_fingerprint(bench.model))
+    other.close()
+    bench.switch.draw(anew=False).result(PATIENCE)
+    assert bench.serves == ""
+
+
+def test_nothing_is_held_back_on_a_gpu(bench: Bench) -> None:
+    bench.engine.device = "cuda"
+    adapter = bench.adapter()
+    bench.load()
+    bench.switch.promote(adapter).result(PATIENCE)
+    bench.switch.share_held_back = lambda: 1.0
+    bench.switch.draw().result(PATIENCE)
+    assert (bench.serves, bench.switch.served.held_back) == (adapter, "")
+
+
+def test_what_runs_have_left_goes_and_what_serves_stays(bench: Bench) -> None:
+    serving, *others = (bench.adapter() for _ in range(8))
+    bench.switch.promote(serving).result(PATIENCE)
+    bench.copies.mkdir()
+    for id_ in (serving, others[0], "of-a-run-that-was-cancelled"):
+        (bench.copies / f"base+{id_}.safetensors").touch()
+    bench.switch.tidy("base", bench.work)
+    left = {entry.adapter.id for entry in bench.switch.entries().result(PATIENCE)}
+    assert [path.name for path in bench.copies.iterdir()] == [f"base+{serving}.safetensors"]
+    assert left == {serving, *others[-5:]}
+
+
 def test_another_folders_adapter_does_not_serve_here(bench: Bench) -> None:
     other = bench.root / "other"
     other.mkdir()
     adapter = bench.adapter(workspace=other)
     bench.load()
-    assert "when its model is next loaded" in bench.switch.promote(adapter).result(PATIENCE)
+    assert "from the next start on" in bench.switch.promote(adapter).result(PATIENCE)
     assert (bench.serves, bench.recorded) == ("", [])
     bench.switch.workspace = other
     assert bench.load().adapter == adapter
@@ -166,7 +222,9 @@ def test_a_damaged_adapter_is_left_out_when_the_model_is_loaded(bench: Bench) ->
     adapter = bench.adapter()
     bench.switch.promote(adapter).result(PATIENCE)
     (bench.root / "adapters" / adapter / "adapter_model.safetensors").write_bytes(b"damaged")
-    assert bench.load().adapter == ""
+    card = bench.load()
+    assert card.adapter == ""
+    assert adapter in " ".join(card.notes), "the user is told"
 
 
 def test_forgetting_a_file_takes_its_adapters_out_of_service(bench: Bench) -> None:

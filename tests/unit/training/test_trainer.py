@@ -163,6 +163,19 @@ def test_stopped_and_continued_is_as_never_stopped(method: Method, optimiser: st
     torch.testing.assert_close(parts[0], parts[1], rtol=1e-3, atol=1e-4)
 
 
+def test_with_less_memory_a_run_goes_on_from_its_checkpoint(qwen: Path, tmp_path: Path) -> None:
+    spec = run_spec(qwen, steps=8)
+    first = Run(tmp_path)
+    first.on = lambda event: first.token.cancel() if isinstance(event, Step) and event.step == 3 else None
+    first.train(spec)
+    second = Run(tmp_path)
+    second.on = lambda event: second.token.cancel() if isinstance(event, Step) and event.step == 6 else None
+    second.train(replace(spec, trainer=replace(spec.trainer, gradient_checkpointing=True)))
+    assert second.of(Note)[0].sentence == "Training goes on after step 3."
+    state = json.loads((tmp_path / "checkpoints" / "latest" / "state.json").read_text())
+    assert (state["step"], state["gradient_checkpointing"]) == (6, True)
+
+
 def test_other_samples_do_not_go_on_from_a_checkpoint(qwen: Path, tmp_path: Path) -> None:
     spec = run_spec(qwen, steps=4)
     first = Run(tmp_path)
@@ -302,7 +315,8 @@ def test_too_little_time_is_refused_with_what_is_needed(qwen: Path, tmp_path: Pa
     assert len(run.of(Step)) < 3
 
 
-def test_minutes_end_a_run_and_its_rate_falls_until_then(qwen: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [0, 5000])
+def test_minutes_end_a_run_and_its_rate_falls_until_then(steps: int, qwen: Path, tmp_path: Path) -> None:
     run = Run(tmp_path)
     rates = []
     now = [0.0]
@@ -321,13 +335,13 @@ def test_minutes_end_a_run_and_its_rate_falls_until_then(qwen: Path, tmp_path: P
             return real(self, number, batch, micro_tokens, rate)
 
         patch.setattr(Stepper, "take", take)
-        outcome = run.train(run_spec(qwen, steps=0, minutes=1.0))
+        outcome = run.train(run_spec(qwen, steps=steps, minutes=1.0))
     assert outcome.steps == 60
     assert outcome.seconds == 60.0
     assert [event.step for event in run.of(Validated)] == [0, *range(12, 61, 12)]
-    steps = run.of(Step)
-    assert all(event.steps == 60 for event in steps)
-    assert steps[29].seconds_left == pytest.approx(30.0)
+    taken = run.of(Step)
+    assert all(event.steps == 60 for event in taken)
+    assert taken[29].seconds_left == pytest.approx(30.0)
     peak = rates.index(max(rates))
     assert 3 <= peak <= 6
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
