@@ -88,6 +88,13 @@ class App:
         """
         return new_run(self.settings.current, self.paths, folder, changes, self.worker.card)
 
+    def assessment(self, folder: Path) -> RunSpec:
+        """Return how an adapter is measured at a folder's code: as by a run, also where none may begin.
+
+        Raises ``IntractError``.
+        """
+        return _spec(self.settings.current, self.paths, folder, {"enabled": True})
+
     def run_without(self, folder: Path, path: str) -> RunSpec:
         """Return a run on a folder that learns nothing from a file or folder inside it, named with ``/``.
 
@@ -252,8 +259,22 @@ def new_run(
 ) -> RunSpec:
     """Return a run on a folder, for which the model that ``serves`` may have to make room; see ``App.new_run``."""
     from intract_lsp.errors import TrainingError
-    from intract_lsp.models import fetch, hardware
     from intract_lsp.training.memory import Decision, plan
+
+    spec = _spec(settings, paths, folder, changes)
+    if serves is not None and (serves.device == "cuda") == (spec.trainer.device == "cuda"):
+        spec = replace(spec, serving=serves.weight_bytes)
+    # Only what is certain: the run itself brings torch, which knows the number format and a GPU's memory.
+    if spec.trainer.device == "cpu":
+        needed = plan(spec, serving=spec.serving)
+        if needed.decision is Decision.REFUSE:
+            raise TrainingError(needed.sentence)
+    return spec
+
+
+def _spec(settings: Settings, paths: Paths, folder: Path, changes: Mapping[str, Any]) -> RunSpec:
+    from intract_lsp.errors import TrainingError
+    from intract_lsp.models import fetch, hardware
     from intract_lsp.training.resolve import BaseModel, RunPlace, resolve
 
     name = settings.model.name
@@ -269,12 +290,6 @@ def new_run(
     spec = resolve(training, settings.model, hardware.detect(), base, place)
     if not settings.completion.retrieval:
         spec = replace(spec, data=replace(spec.data, context_share=0.0))
-    if serves is not None and (serves.device == "cuda") == (spec.trainer.device == "cuda"):
-        spec = replace(spec, serving=serves.weight_bytes)
-    if spec.trainer.device == "cpu":  # a GPU's memory is looked at by the run itself, which brings torch
-        needed = plan(spec, serving=spec.serving)
-        if needed.decision is Decision.REFUSE:
-            raise TrainingError(needed.sentence)
     return spec
 
 

@@ -100,7 +100,7 @@ def evaluate_adapter(app: App, folder: Path, adapter: str | None, reporter: Repo
     # Imported here: it brings torch.
     from intract_lsp.training.assessment import assess
 
-    spec = app.new_run(folder, {})
+    spec = app.assessment(folder)
     with reporter:
         found, judged = assess(spec, adapter, app.paths, reporter)
     verdict = judged.verdict

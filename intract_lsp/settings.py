@@ -177,7 +177,7 @@ class TrainingSettings(_Section):
     """Share of the time in which a new adapter is held back, to see whether it helps: where you keep fewer suggestions
     with it than without, beyond chance, it is taken back; 0 = never. On a CPU only."""
     schedule: Literal["off", "idle"] = "off"
-    """Begin a short run by itself when nothing has been asked for a while; never on battery."""
+    """Begin a run by itself when nothing has been asked for a while; never on battery."""
     changed_lines: int = Field(default=500, ge=1, le=1_000_000)
     """Lines that must have been committed since the last run before the schedule begins one."""
 

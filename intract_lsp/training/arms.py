@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intract_lsp.completion.generation import CancelToken
@@ -35,18 +35,23 @@ def served_files(spec: RunSpec, paths: Paths) -> ModelFiles:
     return ModelFiles(spec.model, directory, spec.fim_family, quantized_copy(directory, paths))
 
 
+def served_order(spec: RunSpec) -> LoadOrder:
+    """Return as what a server loads a run's base model."""
+    return LoadOrder(spec.model, spec.trainer.device, spec.precision, spec.trainer.threads)
+
+
 @contextmanager
 def loaded(
     files: ModelFiles,
     adapters: Mapping[str, AdapterFiles | None],
-    device: str,
-    threads: int,
+    order: LoadOrder,
     report: ReportProgress,
     token: CancelToken,
 ) -> Iterator[Arms]:
     """Load the model once for each adapter, by the version's name; ``None`` is the base alone.
 
-    Raises ``ModelError``, and ``TrainingError`` for an adapter that cannot be used.
+    All are in the number format that the first one gets. Raises ``ModelError``, and ``TrainingError`` for an adapter
+    that cannot be used.
     """
     engines: list[ModelEngine] = []
     arms: dict[str, Arm] = {}
@@ -54,13 +59,14 @@ def loaded(
     try:
         for name, adapter in adapters.items():
             engine = ModelEngine(lambda model, progress, stop: files)
-            order = LoadOrder(files.name, device, "auto", threads, adapter=adapter)
-            found = engine.load(order, report, token)
+            found = engine.load(replace(order, adapter=adapter), report, token)
             engines.append(engine)
             if adapter is not None and found.adapter != adapter.id:
                 raise TrainingError(" ".join(found.notes) or f"The adapter {adapter.id} cannot be loaded.")
             arms[name] = EngineArm(engine, Policy(), token)
-            card = card or found
+            if card is None:
+                # Beside the first one ``auto`` may mean something else.
+                card, order = found, replace(order, device=found.device, precision=found.precision)
         assert card is not None, "there is always the base"
         yield Arms(arms, card)
     except AdapterError as error:

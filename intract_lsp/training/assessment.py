@@ -15,7 +15,7 @@ from intract_lsp.models.store import weights_fingerprint
 from intract_lsp.paths import Paths
 from intract_lsp.state import open_state
 from intract_lsp.training.adapters import AdapterRegistry
-from intract_lsp.training.arms import BASE, CANDIDATE, loaded, served_files
+from intract_lsp.training.arms import BASE, CANDIDATE, loaded, served_files, served_order
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.events import Event, Stage
 from intract_lsp.training.project import cut_tree
@@ -44,9 +44,8 @@ def assess(spec: RunSpec, adapter: str | None, paths: Paths, report: Report) -> 
             report(event.message, event.fraction)
 
     versions: dict[str, AdapterFiles | None] = {BASE: None, CANDIDATE: candidate}
-    trainer = spec.trainer
-    with loaded(served_files(spec, paths), versions, trainer.device, trainer.threads, report, token) as arms:
-        return candidate, judge_arms(arms, at, data.secrets, tell, token, measuring_seconds(trainer.minutes))
+    with loaded(served_files(spec, paths), versions, served_order(spec), report, token) as arms:
+        return candidate, judge_arms(arms, at, data.secrets, tell, token, measuring_seconds(spec.trainer.minutes))
 
 
 def _adapter(spec: RunSpec, adapter: str | None, paths: Paths) -> AdapterFiles:

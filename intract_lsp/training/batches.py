@@ -75,7 +75,7 @@ def pack(
         positions += range(len(sample.ids))
         starts.append(len(ids))
         targets += [begin + index for index in (*asked, *wanted)]
-        weights += [sample.weight * prompt_weight * PROMPT_STRIDE] * len(asked) + [sample.weight] * len(wanted)
+        weights += [prompt_weight * PROMPT_STRIDE] * len(asked) + [1.0] * len(wanted)
         again += [replay] * (len(asked) + len(wanted))
         answers += [False] * len(asked) + [True] * len(wanted)
     target = torch.tensor(targets, dtype=torch.long)
@@ -94,7 +94,7 @@ def pack(
 
 def weight_of(sample: Sample, prompt_weight: float) -> float:
     """Return the sum of the weights of a sample's targets, whichever of its prompt's stand for the others."""
-    return sample.weight * (len(sample.answer) + prompt_weight * len(sample.prompt))
+    return len(sample.answer) + prompt_weight * len(sample.prompt)
 
 
 def split(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
@@ -117,7 +117,7 @@ def split(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
 
 def usable(samples: Sequence[Sample], context_length: int) -> list[Sample]:
     """Return the samples that have something to learn and are not longer than ``context_length`` tokens."""
-    return [sample for sample in samples if len(sample.ids) <= context_length and sample.answer and sample.weight > 0]
+    return [sample for sample in samples if len(sample.ids) <= context_length and sample.answer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,6 @@ def fingerprint(spec: RunSpec, *groups: Sequence[Sample]) -> str:
     found = hashlib.sha256(json.dumps([spec.model, spec.data.replay_share, trainer], sort_keys=True).encode())
     for group in groups:
         for sample in group:
-            found.update(repr((sample.ids, sample.supervised_from, sample.weight)).encode())
+            found.update(repr((sample.ids, sample.supervised_from)).encode())
         found.update(b"/")
     return found.hexdigest()

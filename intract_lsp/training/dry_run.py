@@ -10,8 +10,8 @@ from typing import Any
 from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.training.budget import measuring_seconds
-from intract_lsp.training.memory import plan
 from intract_lsp.training.preparation import prepare
+from intract_lsp.training.room import plan_here
 from intract_lsp.training.spec import RunSpec
 
 
@@ -26,7 +26,7 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
     fim, _ = resolve_format(spec.fim_family, tokenizer)
     data = prepare(spec, tokenizer, fim, None, None, report)
     seconds = time.monotonic() - began
-    memory = plan(spec, serving=0)
+    memory = plan_here(spec, serving=0)
     trainer = spec.trainer
     steps_an_epoch = (len(data.train) + len(data.replay)) / trainer.batch_size
     steps = min((one for one in (trainer.steps, round(trainer.epochs * steps_an_epoch)) if one), default=None)

@@ -92,20 +92,25 @@ class GitFolder:
 
     def commits(self) -> list[Commit]:
         """Return the commits of the main line that touch the folder, the newest first; a shallow clone has few."""
-        found = self._ask("log", "-z", "--first-parent", MOST_COMMITS, "--format=%H %ct", self.head, "--", ".")
-        rows = (entry.split() for entry in found.decode().split("\0") if entry.strip())
-        return [Commit(id_, int(time)) for id_, time in rows]
+        found = self._ask("rev-list", "--first-parent", "--timestamp", MOST_COMMITS, self.head, "--", ".")
+        rows = (line.split() for line in found.decode().splitlines())
+        return [Commit(id_, int(time)) for time, id_ in rows]
 
     def tree(self, commit: str) -> dict[str, str]:
         """Return the blob of each regular file of a commit, by path."""
-        blobs: dict[str, str] = {}
+        return {path: blob for mode, path, blob in self._entries(commit) if mode.startswith("100")}
+
+    def links(self, commit: str) -> dict[str, bool]:
+        """Return what of a commit is no file: symbolic links, and submodules (true)."""
+        return {path: mode == "160000" for mode, path, _ in self._entries(commit) if not mode.startswith("100")}
+
+    def _entries(self, commit: str) -> Iterator[tuple[str, str, str]]:
+        """Yield mode, path and id of what a commit's tree has."""
         for entry in self._ask("ls-tree", "-r", "-z", commit).split(b"\0"):
             if entry:
                 described, _, path = entry.partition(b"\t")
-                mode, _, blob = described.decode().split()
-                if mode.startswith("100"):
-                    blobs[os.fsdecode(path)] = blob
-        return blobs
+                mode, _, id_ = described.decode().split()
+                yield mode, os.fsdecode(path), id_
 
     def contents(self, blobs: Iterable[str], largest: int) -> dict[str, bytes]:
         """Return the contents of blobs, by id; those of more than ``largest`` bytes are left out.

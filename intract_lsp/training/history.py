@@ -49,11 +49,11 @@ def find_cut(
     """Return the newest cut behind which enough lines were added, ``None`` where no cut leaves half of the commits.
 
     ``commits`` are the main line's, the newest first; ``counts`` says which paths of the newest tree are code that is
-    used, ``lines`` how many lines that code has. Enough is what gives ``places`` places or a tenth of the code; a
-    history that does not even give the ``least`` places has no cut. Raises ``GitFailure``.
+    used, ``lines`` how many lines that code has. Enough is what gives ``places`` places or a tenth of the code, and the
+    ``least`` lines in any case; a history that does not even give these has no cut. Raises ``GitFailure``.
     """
     most = int(len(commits) * MOST_COMMITS_SHARE)
-    enough = min(lines * HELD_OUT_SHARE, places * LINES_A_PLACE)
+    enough = max(least, min(lines * HELD_OUT_SHARE, places * LINES_A_PLACE))
 
     def look(back: int) -> tuple[int, tuple[Change, ...]]:
         found = tuple(change for change in git.changes(commits[back].id, git.head) if counts(change.path))

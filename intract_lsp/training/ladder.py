@@ -54,8 +54,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def give_back(optimiser: torch.optim.Optimizer, device: torch.device) -> None:
     """Free what a failed step has left behind."""
     optimiser.zero_grad(set_to_none=True)
+    let_go(device.type)
+
+
+def let_go(device: str) -> None:
+    """Free what nobody refers to any more, on a GPU (``cuda``) also what torch keeps of that for later."""
     gc.collect()
-    if device.type == "cuda":
+    if device == "cuda":
         torch.cuda.empty_cache()
 
 

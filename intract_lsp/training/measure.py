@@ -125,8 +125,6 @@ def measure(
     """Measure each version at the places, the first ones first; once ``token`` is set, return what there is.
 
     All versions are measured at the same places. ``clock`` gives seconds; ``progress`` is told which share is done.
-    Versions that do not fit into memory together are measured one call each, without a limit of time: then, too, all
-    have been measured at the same places.
     """
     effort = effort or Effort()
     outcomes: dict[str, dict[str, Outcome]] = {name: {} for name in arms}

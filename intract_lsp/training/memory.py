@@ -26,6 +26,8 @@ _MICRO_TOKENS = 512
 """Tokens of a micro-batch that a plan counts on, or one sample if it is longer; ``trainer.MICRO_TOKENS`` on a CPU."""
 _LOGITS = 1 << 25
 """Most logits at a time, each in float32 and a few times over; what ``layers.head_loss`` makes."""
+_COPY_BYTES = 1.3
+"""Of an int8 copy on the disk, for each weight: a head that is the embedding is kept once more."""
 
 _OPTIMISER_BYTES = {"adamw_8bit": 2.1, "paged_adamw_8bit": 2.1, "sgd": 4.0, "adafactor": 0.1}
 """That an optimiser keeps for each trained parameter, where it is not two float32 numbers."""
@@ -116,8 +118,8 @@ def needed_bytes(spec: RunSpec, sizes: Sizes, dtype_bytes: int) -> int:
         # Each rank has a row and a column of about the layer's sides; seven layers to a block.
         sides = sizes.layers * (8 * sizes.width + 3 * (sizes.width + sizes.feed_forward))
         weights = linears * stored + embeddings * dtype_bytes + trainer.lora.r * sides * (8.0 + state)
-        if trainer.method is Method.QLORA:
-            # Loaded dense, quantised layer by layer.
+        if trainer.method is Method.QLORA and trainer.device == "cpu":
+            # Loaded dense, quantised layer by layer; for a GPU that is done in the computer's own memory.
             weights = max(weights, sizes.parameters * dtype_bytes)
     tokens = max(trainer.context_length, _MICRO_TOKENS)
     of_layer = tokens * dtype_bytes * (14 * sizes.width + 4 * sizes.feed_forward)
@@ -139,7 +141,8 @@ def plan(
 
     ``serving`` is what the server's model holds where the run would be, in bytes: what pausing it sets free. ``free``
     is the device's memory that is free now (a GPU's has to be given), ``disk_free`` that of the run's directory; each
-    is measured where it is left out. Raises ``TrainingError`` where the model cannot be trained at all.
+    is measured where it is left out. ``dtype_bytes`` are at least 2. Raises ``TrainingError`` where the model cannot be
+    trained at all.
     """
     sizes = read_sizes(Path(spec.model_directory))
     needed = needed_bytes(spec, sizes, dtype_bytes)
@@ -174,12 +177,17 @@ def _advice(spec: RunSpec) -> str:
 
 
 def _disk_bytes(spec: RunSpec, sizes: Sizes) -> int:
-    """Return what a run writes at most: two checkpoints, while one replaces the other, the best and the result."""
+    """Return what a run writes at most: two checkpoints, while one replaces the other, the best, the result, its copy.
+
+    The last is in int8, of all weights with what was trained, where a CPU measures.
+    """
+    in_int8 = spec.trainer.device == "cpu" and spec.precision in ("auto", "int8")
+    copy = int(sizes.parameters * _COPY_BYTES) if in_int8 else 0
     if spec.trainer.method is Method.STANDARD:
         state = _OPTIMISER_BYTES.get(spec.trainer.optimiser, 8.0)
-        return int(sizes.parameters * (2 * (4 + state) + 2 * 4 + 2))
+        return copy + int(sizes.parameters * (2 * (4 + state) + 2 * 4 + 2))
     sides = sizes.layers * (8 * sizes.width + 3 * (sizes.width + sizes.feed_forward))
-    return int(spec.trainer.lora.r * sides * 40 + 50 * 2**20)
+    return copy + int(spec.trainer.lora.r * sides * 40 + 50 * 2**20)
 
 
 def _existing(path: Path) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from intract_lsp.completion.generation import CancelToken
-from intract_lsp.errors import TrainingError
+from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.index.allocator import return_freed_memory
 from intract_lsp.index.folder import folder_key
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind
@@ -26,22 +26,24 @@ from intract_lsp.state import open_state
 from intract_lsp.training.adapter_directory import new_id
 from intract_lsp.training.adapter_table import AdapterStatus
 from intract_lsp.training.adapters import AdapterRegistry
-from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, loaded, served_files
+from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, loaded, served_files, served_order
 from intract_lsp.training.attempt import COMMITS_FILE
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.curve import Curve
 from intract_lsp.training.events import Event, Finished, Note, Room, Stage
 from intract_lsp.training.gate import Status
+from intract_lsp.training.ladder import let_go
 from intract_lsp.training.measure import Place
-from intract_lsp.training.memory import Decision, MemoryPlan, plan
-from intract_lsp.training.network import compute_dtype, load_base
+from intract_lsp.training.memory import Decision
+from intract_lsp.training.network import load_base
 from intract_lsp.training.preparation import RunData
 from intract_lsp.training.project import CutTree, cut_tree
 from intract_lsp.training.project_data import read_project
 from intract_lsp.training.provenance import Provenance
 from intract_lsp.training.report import Report, choose_examples
 from intract_lsp.training.report_files import write_report
+from intract_lsp.training.room import plan_here
 from intract_lsp.training.spec import Method, RunSpec
 from intract_lsp.training.step import Stopped
 from intract_lsp.training.trainer import TrainOutcome, train
@@ -102,6 +104,8 @@ class Run:
     def _carry_out(self, clock: ActiveClock) -> Finished:
         self._say_origin()
         learnt, at, secrets = self._learn()
+        # The versions that are compared are loaded where the trained model was.
+        let_go(self._spec.trainer.device)
         return_freed_memory()
         base = weights_fingerprint(Path(self._spec.model_directory))
         registry = AdapterRegistry(self._paths.data, open_state(self._paths.data / "state.db"))
@@ -157,7 +161,7 @@ class Run:
 
     def _require_room(self) -> None:
         """Raise ``TrainingError`` where memory or disk do not suffice; else say what is needed."""
-        found = self._memory(self._spec.serving)
+        found = plan_here(self._spec, self._spec.serving)
         if found.decision is Decision.PAUSE_SERVING:
             self._emit(Room(found.sentence))
             self._await_room()
@@ -169,23 +173,11 @@ class Run:
     def _await_room(self) -> None:
         """Wait until what was asked for is free. Raises ``TrainingError`` where it is not in time."""
         end = time.monotonic() + ROOM_SECONDS
-        while (found := self._memory(serving=0)).decision is not Decision.COEXIST:
+        while (found := plan_here(self._spec, serving=0)).decision is not Decision.COEXIST:
             if time.monotonic() >= end:
                 raise TrainingError(found.sentence)
             time.sleep(LOOK_SECONDS)
             self._stop_if_asked()
-
-    def _memory(self, serving: int) -> MemoryPlan:
-        """Return what the run needs and what there is now; ``serving`` bytes more can be had."""
-        import torch
-
-        device = torch.device(self._spec.trainer.device)
-        free = None
-        # Where there is no such device, loading the model says so.
-        if device.type == "cuda" and torch.cuda.is_available():
-            taken = range(min(self._spec.trainer.processes, torch.cuda.device_count()))
-            free = min(torch.cuda.mem_get_info(number)[0] for number in taken)
-        return plan(self._spec, serving=serving, dtype_bytes=compute_dtype(device).itemsize, free=free)
 
     def _tree(self) -> CutTree:
         """Return the project as it was when the run began, whatever was committed since."""
@@ -235,9 +227,14 @@ class Run:
         versions: dict[str, AdapterFiles | None] = {BASE: None, CANDIDATE: candidate}
         active = registry.active(folder_key(Path(spec.workspace)), candidate.base)
         if active is not None:
-            versions[ACTIVE] = registry.files(active.id)
+            try:
+                versions[ACTIVE] = registry.files(active.id)
+            except AdapterError as error:
+                # Damaged, it does not serve either: what was trained is not lost over it.
+                self._emit(Note(str(error)))
         self._emit(Stage("merge", "Preparing what was trained for serving"))
-        with loaded(files, versions, spec.trainer.device, spec.trainer.threads, self._tell_merge, self._token) as arms:
+        order = served_order(spec)
+        with loaded(files, versions, order, self._tell_merge, self._token) as arms:
             self._stop_if_asked()
             return judge_arms(
                 arms, at, secrets, self._emit, self._token, measuring_seconds(spec.trainer.minutes), clock.look

@@ -99,12 +99,13 @@ def counts(samples: Sequence[Sample]) -> tuple[Mapping[str, int], Mapping[str, i
     return MappingProxyType(dict(numbers)), MappingProxyType(dict(tokens))
 
 
-def require_code(tokens: int, files: int, folder: str) -> None:
-    """Raise ``TrainingError`` where there is too little code to learn from."""
+def require_code(tokens: int, files: int, folder: str, submodules: Sequence[str] = ()) -> None:
+    """Raise ``TrainingError`` where there is too little code to learn from; it may lie in ``submodules``."""
     if tokens < LEAST_TOKENS:
+        elsewhere = f" Its submodules are folders of their own: fine-tune on {submodules[0]}." if submodules else ""
         raise TrainingError(
             f"There is too little code to learn from in {folder}: {files} {'file' if files == 1 else 'files'} with "
-            f"{tokens:,} tokens, and {LEAST_TOKENS:,} are needed (some 200 lines)."
+            f"{tokens:,} tokens, and {LEAST_TOKENS:,} are needed (some 200 lines).{elsewhere}"
         )
 
 

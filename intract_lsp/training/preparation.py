@@ -17,7 +17,7 @@ from intract_lsp.training.dedupe import Containment, NearDuplicates, first_of_ea
 from intract_lsp.training.drawing import BUDGETS, Drawer, Wanted
 from intract_lsp.training.held_out import places
 from intract_lsp.training.plan import LEAST_TOKENS, DataPlan, counts, require_code, require_samples
-from intract_lsp.training.project import CutTree, cut_tree
+from intract_lsp.training.project import SUBMODULE, CutTree, cut_tree
 from intract_lsp.training.replay import replayed
 from intract_lsp.training.sample import Sample, SampleKind
 from intract_lsp.training.samples import Cursor, Renderer, Retrieve
@@ -95,7 +95,8 @@ def prepare(
         files, strange = _without_strange(files, loss_of, data.largest_base_loss, report)
         refused += strange
     pieces = [piece for file in files for piece in file.pieces]
-    require_code(_tokens(pieces, tokenizer), len(files), spec.workspace)
+    submodules = [each.path for each in tree.refused if each.reason == SUBMODULE]
+    require_code(_tokens(pieces, tokenizer), len(files), spec.workspace, submodules)
 
     report("Choosing places to measure at", None)
     known = Containment(piece.text for piece in pieces)

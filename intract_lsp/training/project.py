@@ -39,6 +39,7 @@ LARGEST_WEAK = 0.25
 
 EXCLUDED = "The setting training.exclude names it."
 TOO_MANY = "The folder has more files than are looked at, and this one is among those that lie deepest."
+SUBMODULE = "It is a submodule: fine-tune on its own folder."
 LACKING = "The clone of the repository has it not: it is a partial one."
 
 
@@ -197,6 +198,8 @@ def _read(git: GitFolder, commit: str, blobs: Mapping[str, str], policy: Mapping
     missing = git.missing(commit)
     refused = [Refused(path, reason) for path, reason in policy.items() if path in blobs]
     refused += [Refused(path, LACKING) for path, blob in blobs.items() if blob in missing and path not in policy]
+    links = git.links(commit).items()
+    refused += [Refused(path, SUBMODULE if module else Refusal.SYMLINK.value) for path, module in links]
     usable = [path for path, blob in blobs.items() if path not in policy and blob not in missing]
     usable.sort(key=lambda path: (path.count("/"), path))
     refused += [Refused(path, TOO_MANY) for path in usable[MOST_FILES:]]

@@ -80,6 +80,7 @@ def resolve(
         model=base.name,
         model_directory=str(base.directory),
         fim_family=base.fim_family,
+        precision=model.precision,
         data=DataSpec(
             context_length=context,
             use_ntp=training.use_ntp,

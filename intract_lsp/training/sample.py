@@ -39,8 +39,6 @@ class Sample:
     """Hash of the file's content: which adapters saw a file is known by it."""
     with_context: bool = False
     """Whether pieces of other files are shown in it."""
-    weight: float = 1.0
-    """Of its loss."""
 
     @property
     def prompt(self) -> range:

@@ -62,7 +62,7 @@ class DataSpec:
     held_out: int = 300
     """Most places in the newest code that are kept apart for measuring."""
     least_held_out: int = 40
-    """With fewer places measured nothing is proven, and nothing promoted by itself."""
+    """Where the newest commits give fewer places than that, whole files are held out instead."""
     exclude: tuple[str, ...] = ()
     """Lines of an ignore file at the workspace's root: what they name is neither learnt from nor shown in prompts."""
     largest_base_loss: float = 3.0
@@ -118,6 +118,8 @@ class RunSpec:
     fim_family: str
     data: DataSpec = field(default_factory=DataSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
+    precision: str = "auto"
+    """As the settings' ``model.precision``: what the versions are measured in."""
     serving: int = 0
     """Bytes on the run's device that the model of the server which began it holds, and may let go of meanwhile."""
 

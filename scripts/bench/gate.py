@@ -44,7 +44,7 @@ from intract_lsp.models import fetch
 from intract_lsp.models.store import adapted_copy, weights_fingerprint
 from intract_lsp.paths import Paths, default_paths
 from intract_lsp.training.arm import Answer, Arm
-from intract_lsp.training.arms import BASE, CANDIDATE, Arms, loaded, served_files
+from intract_lsp.training.arms import BASE, CANDIDATE, Arms, loaded, served_files, served_order
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.gate import Status, Verdict
 from intract_lsp.training.lora import write_files
@@ -164,9 +164,9 @@ class Remembered:
 def judged(spec: RunSpec, adapter: AdapterFiles, base: Arms, at: tuple[Place, ...], paths: Paths) -> Verdict:
     """Return the gate's verdict on an adapter."""
     files = served_files(spec, paths)
-    device, threads, token = spec.trainer.device, spec.trainer.threads, CancelToken()
+    token = CancelToken()
     try:
-        with loaded(files, {CANDIDATE: adapter}, device, threads, lambda s, f: None, token) as arms:
+        with loaded(files, {CANDIDATE: adapter}, served_order(spec), lambda s, f: None, token) as arms:
             both = Arms({**base.by_name, **arms.by_name}, base.card)
             return judge_arms(both, at, (), lambda event: None, token, measuring_seconds(spec.trainer.minutes)).verdict
     finally:
@@ -177,8 +177,7 @@ def judged(spec: RunSpec, adapter: AdapterFiles, base: Arms, at: tuple[Place, ..
 @contextmanager
 def remembered_base(spec: RunSpec, paths: Paths) -> Iterator[Arms]:
     """Load the base model, for all seeds."""
-    device, threads = spec.trainer.device, spec.trainer.threads
-    with loaded(served_files(spec, paths), {BASE: None}, device, threads, lambda s, f: None, CancelToken()) as arms:
+    with loaded(served_files(spec, paths), {BASE: None}, served_order(spec), lambda s, f: None, CancelToken()) as arms:
         yield Arms({BASE: Remembered(arms.by_name[BASE])}, arms.card)
 
 

@@ -64,7 +64,7 @@ ONLY_IN = {
             *(f"inference.{name}" for name in ("quantize", "torch_loading", "torch_network", "transformers_network")),
             "inference.weights",
             *(f"training.{name}" for name in ("batches", "checkpoint", "group", "ladder", "layers", "lora")),
-            *(f"training.{name}" for name in ("network", "optimisers", "output", "peers", "step", "trainer")),
+            *(f"training.{name}" for name in ("network", "optimisers", "output", "peers", "room", "step", "trainer")),
             "training.validation",
         },
         {"models.convert", "doctor", "inference.tokenizer", "inference.model_engine", "training.pipeline"},

@@ -130,6 +130,8 @@ def test_the_folders_own_settings_hold(invoke: Callable[..., Result], project: P
     assert spec["trainer"]["seed"] == 8, "what the command says comes last"
     (project / ".intract.toml").write_text("[training]\nenabled = false\n")
     assert "switched off" in str(invoke("finetune", str(project), settings=True).exception)
+    measured = invoke("evaluate", str(project), settings=True).exception
+    assert "No adapter of" in str(measured), "what is there already may be measured all the same"
 
 
 def test_figures_that_a_failed_run_lacks_are_null(invoke: Callable[..., Result], project: Path) -> None:

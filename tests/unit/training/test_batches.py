@@ -11,19 +11,19 @@ from intract_lsp.training.sample import Sample, SampleKind
 CPU = torch.device("cpu")
 
 
-def sample(ids: list[int], supervised_from: int, weight: float = 1.0) -> Sample:
-    return Sample(tuple(ids), supervised_from, SampleKind.LINE, weight=weight)
+def sample(ids: list[int], supervised_from: int) -> Sample:
+    return Sample(tuple(ids), supervised_from, SampleKind.LINE)
 
 
 def test_a_packed_micro_batch() -> None:
-    micro = pack([sample([5, 6, 7, 8], 2, 0.5), sample([9, 10, 11], 0)], [False, True], CPU)
+    micro = pack([sample([5, 6, 7, 8], 2), sample([9, 10, 11], 0)], [False, True], CPU)
     assert micro.ids.tolist() == [[5, 6, 7, 8, 9, 10, 11]]
     assert micro.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
     assert micro.starts == (0, 4, 7)
     assert micro.tokens == 7
     assert micro.rows.tolist() == [1, 2, 4, 5], "each target is predicted by the token before it, the first by none"
     assert micro.targets.tolist() == [7, 8, 10, 11]
-    assert micro.weights.tolist() == [0.5, 0.5, 1.0, 1.0]
+    assert micro.weights.tolist() == [1.0, 1.0, 1.0, 1.0]
     assert micro.replayed.tolist() == [False, False, True, True]
     assert micro.answers.all()
 
@@ -31,7 +31,7 @@ def test_a_packed_micro_batch() -> None:
 @given(st.integers(0, 30), st.integers(0, 30), st.floats(0.01, 1.0))
 def test_a_prompt_is_a_target_part_by_part(asked: int, answered: int, weight: float) -> None:
     ids = list(range(100, 102 + asked + answered))
-    one = sample(ids, 1 + asked, 0.5)
+    one = sample(ids, 1 + asked)
     seen: list[int] = []
     total = 0.0
     for phase in range(7, 7 + PROMPT_STRIDE):
@@ -39,7 +39,7 @@ def test_a_prompt_is_a_target_part_by_part(asked: int, answered: int, weight: fl
         assert micro.answers.sum() == 2 + answered
         assert (micro.targets - micro.ids[0, micro.rows]).tolist() == [1] * len(micro.rows)
         inside = micro.targets[~micro.answers]
-        assert micro.weights[~micro.answers].tolist() == pytest.approx([0.5 * weight * PROMPT_STRIDE] * len(inside))
+        assert micro.weights[~micro.answers].tolist() == pytest.approx([weight * PROMPT_STRIDE] * len(inside))
         seen += inside.tolist()
         total += float(micro.weights.sum()) - 1.0
     assert sorted(seen) == ids[1 : 1 + asked], "each once"
@@ -78,5 +78,5 @@ def test_seeds_and_epochs_differ() -> None:
 
 def test_samples_without_targets_or_too_long_are_left_out() -> None:
     good = sample([1, 2, 3], 2)
-    bad = [sample([1, 2, 3], 3), sample([1], 0), sample([], 0), sample([1, 2, 3, 4], 1), sample([1, 2, 3], 1, 0.0)]
+    bad = [sample([1, 2, 3], 3), sample([1], 0), sample([], 0), sample([1, 2, 3, 4], 1)]
     assert usable([good, *bad], 3) == [good]

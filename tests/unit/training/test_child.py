@@ -10,20 +10,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import save_file
 
 from intract_lsp.app import App, build_app, load_settings
 from intract_lsp.errors import AdapterError, TrainingError
+from intract_lsp.index.folder import folder_key
+from intract_lsp.inference.engine import AdapterKind
+from intract_lsp.models.store import weights_fingerprint
 from intract_lsp.paths import default_paths
+from intract_lsp.state import open_state
+from intract_lsp.training.adapters import AdapterRegistry
 from intract_lsp.training.events import Event, Finished, Note, Room, decode
 from intract_lsp.training.gate import Status, Verdict
 from intract_lsp.training.progress import RunStatus
+from intract_lsp.training.provenance import Provenance
 from intract_lsp.training.runs import RunState
 from intract_lsp.training.spec import RunSpec
 
@@ -72,10 +80,11 @@ def until(condition: Callable[[], object], what: str) -> None:
 def test_a_run_is_stopped_goes_on_is_proven_serves_and_is_rolled_back(app: App, tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", modules=16, functions=8)
     app.serve_workspace([project])
-    app.load_model().result(PATIENCE)
+    spec = spec_for(app, project)
+    damaged = damaged_adapter(spec)
+    assert damaged in " ".join(app.load_model().result(PATIENCE).notes)
     heard: list[RunStatus] = []
     app.training.on_status = heard.append
-    spec = spec_for(app, project)
     run = app.training.start(spec)
     hurry(app)
     until(lambda: any(status.step >= 3 for status in heard) or app.training.end_of(run).done(), "no step")
@@ -93,6 +102,7 @@ def test_a_run_is_stopped_goes_on_is_proven_serves_and_is_rolled_back(app: App, 
     log = (Path(spec.folder) / "run.log").read_text()
     assert last.state is RunState.PROMOTED, f"{last.message}\n{log}"
     assert any("goes on after step" in note for note in last.notes)
+    assert any(damaged in note for note in last.notes), "what serves no more is left out of the comparison"
     assert last.figures["nll_adapter"] < last.figures["nll_base"]
     assert last.figures["tokens_per_second"] > 0
     # What it leaves behind.
@@ -101,7 +111,7 @@ def test_a_run_is_stopped_goes_on_is_proven_serves_and_is_rolled_back(app: App, 
     report = json.loads((Path(spec.folder) / "report.json").read_text())
     assert [point["step"] for point in report["training"]] == list(range(1, last.steps + 1))
     assert str(project) in json.dumps(report["provenance"])
-    (entry,) = app.adapters.entries(project).result(PATIENCE)
+    entry, _ = app.adapters.entries(project).result(PATIENCE)
     assert entry.values()["active"]
     assert entry.metrics["nll_base"] == last.figures["nll_base"]
     assert app.worker.card is not None
@@ -111,6 +121,22 @@ def test_a_run_is_stopped_goes_on_is_proven_serves_and_is_rolled_back(app: App, 
     assert app.adapters.rollback(project).result(PATIENCE).startswith("Rolled back")
     assert app.worker.card.adapter == ""
     evaluated_anew(replace(spec, folder=str(tmp_path / "unused")), last)
+
+
+def damaged_adapter(spec: RunSpec) -> str:
+    """Return an adapter that is recorded to serve, and whose files are not what they were."""
+    candidate = Path(spec.workspace).parent / "candidate"
+    candidate.mkdir()
+    (candidate / "adapter_config.json").write_text("{}")
+    save_file({"a": np.zeros(1, np.float32)}, candidate / "adapter_model.safetensors")
+    paths = default_paths()
+    with closing(AdapterRegistry(paths.data, open_state(paths.data / "state.db"))) as registry:
+        base = weights_fingerprint(Path(spec.model_directory))
+        made = Provenance(folder_key(Path(spec.workspace)), "earlier", spec.model, base)
+        adapter = registry.create(candidate, AdapterKind.LORA, made)
+        registry.promote(adapter.id, adapter.workspace)
+        (adapter.directory / "adapter_model.safetensors").write_bytes(b"damaged")
+    return adapter.id
 
 
 def evaluated_anew(spec: RunSpec, run: RunStatus) -> None:
@@ -250,7 +276,7 @@ def test_a_run_that_fits_only_alone_waits_for_the_model_that_serves_to_be_unload
 
     looked: list[int] = []
 
-    def looks(spec: RunSpec, *, serving: int, **given: Any) -> MemoryPlan:
+    def looks(spec: RunSpec, serving: int) -> MemoryPlan:
         """Memory is free at the third look, or never."""
         looked.append(serving)
         needed = plan(spec, serving=0).needed
@@ -260,7 +286,7 @@ def test_a_run_that_fits_only_alone_waits_for_the_model_that_serves_to_be_unload
     def load_base(spec: RunSpec) -> None:
         raise Loading
 
-    monkeypatch.setattr(pipeline, "plan", looks)
+    monkeypatch.setattr(pipeline, "plan_here", looks)
     monkeypatch.setattr(pipeline, "load_base", load_base)
     monkeypatch.setattr(pipeline, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(pipeline, "ROOM_SECONDS", 0.2)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from training_projects import commit, copy, git, module, project, spec
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.index.policy import Refusal
 from intract_lsp.training import git_objects
-from intract_lsp.training.git_objects import Added, GitFailure, GitFolder
+from intract_lsp.training.git_objects import Added, Commit, GitFailure, GitFolder
 from intract_lsp.training.history import find_cut, recent_lines
-from intract_lsp.training.project import EXCLUDED, LACKING, cut_tree
+from intract_lsp.training.project import EXCLUDED, LACKING, SUBMODULE, cut_tree
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,40 @@ def test_no_history(tmp_path: Path, make: str) -> None:
         GitFolder(tmp_path)
 
 
+def test_signatures_that_git_is_told_to_show_are_no_commits(
+    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "project"
+    copy(template, root)
+    before = GitFolder(root).commits()
+    described, _, message = git(root, "cat-file", "commit", "HEAD").partition("\n\n")
+    signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n abcd\n -----END PGP SIGNATURE-----"
+    (tmp_path / "commit").write_text(f"{described}\n{signature}\n\n{message}\n")
+    signed = git(root, "hash-object", "-t", "commit", "-w", str(tmp_path / "commit"))
+    git(root, "update-ref", "HEAD", signed)
+    gpg = tmp_path / "gpg"
+    gpg.write_text("#!/bin/sh\necho 'gpg: Signature made today' >&2\necho '[GNUPG:] GOODSIG 1 a'\n")
+    gpg.chmod(0o755)
+    settings = tmp_path / "gitconfig"
+    settings.write_text(f"[log]\nshowSignature = true\n[gpg]\nprogram = {gpg}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    assert GitFolder(root).commits() == [Commit(signed, before[0].time), *before[1:]]
+
+
+def test_submodules_and_links_are_named_among_what_is_left_out(tmp_path: Path, template: Path) -> None:
+    root = tmp_path / "outer"
+    copy(template, root)
+    (root / "link.py").symlink_to("src/one.py")
+    git(root, "add", "link.py")
+    git(root, "update-index", "--add", "--cacheinfo", f"160000,{git(root, 'rev-parse', 'HEAD')},inner")
+    git(root, "commit", "-qm", "links")
+    folder = GitFolder(root)
+    assert folder.links(folder.head) == {"inner": True, "link.py": False}
+    refused = {each.path: each.reason for each in cut_tree(spec(root, least_held_out=100_000)).refused}
+    assert refused["inner"] == SUBMODULE
+    assert refused["link.py"] == Refusal.SYMLINK.value
+
+
 def test_the_cut_is_as_new_as_the_lines_allow(tmp_path: Path, template: Path) -> None:
     copy(template, tmp_path)
     folder = GitFolder(tmp_path)
@@ -92,6 +127,9 @@ def test_the_cut_is_as_new_as_the_lines_allow(tmp_path: Path, template: Path) ->
         back = next(number for number in range(1, 11) if added[number] >= enough)
         assert cut is not None
         assert (cut.held_out_commits, cut.commit.id) == (back, commits[back].id)
+    # What every run needs at least is enough, and not too little.
+    cut = find_cut(folder, commits, everything, 10, 1, added[3])
+    assert cut is not None and cut.held_out_commits == 3
     # Half of the commits have to stay.
     cut = find_cut(folder, commits, everything, 10_000, 1000, 1)
     assert cut is not None and cut.held_out_commits == 10

@@ -145,6 +145,12 @@ def test_too_little_says_how_much_is_needed(tmp_path: Path) -> None:
         prepared(small(tmp_path / "missing"))
     with pytest.raises(TrainingError, match="switch one on"):
         prepared(small(tmp_path, use_fim=False, use_ntp=False))
+    outer = tmp_path / "outer"
+    commit(outer, {"a.py": "x = 1\n" * 10})
+    git(outer, "update-index", "--add", "--cacheinfo", f"160000,{git(outer, 'rev-parse', 'HEAD')},inner")
+    git(outer, "commit", "-qm", "inner")
+    with pytest.raises(TrainingError, match="submodules are folders of their own: fine-tune on inner"):
+        prepared(small(outer))
     (tmp_path / "b.py").write_text(module("b", 60))
     with pytest.raises(TrainingError, match=r"gives \d+ samples, and 20 are needed"):
         prepared(spec(tmp_path, steps=1, context_length=128))
