@@ -15,6 +15,7 @@ from intract_lsp.errors import ModelError
 from intract_lsp.inference.loading import count_parameters
 from intract_lsp.inference.threads import INTERVAL, ThreadCount, on_battery, physical_cores
 from intract_lsp.models import fetch, hardware
+from intract_lsp.models.free_memory import available_memory
 from intract_lsp.models.progress import mebibytes
 from intract_lsp.paths import Paths
 from intract_lsp.settings import Settings
@@ -47,8 +48,7 @@ def examine(settings: Settings, problems: list[str], paths: Paths) -> list[Findi
 
 
 def _memory() -> str:
-    memory = psutil.virtual_memory()
-    return f"{mebibytes(memory.total)}, {mebibytes(memory.available)} available"
+    return f"{mebibytes(psutil.virtual_memory().total)}, {mebibytes(available_memory())} available"
 
 
 def _torch(settings: Settings, paths: Paths) -> list[Finding]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import torch
 
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.jit import Kind, kind_of_cpu
+from intract_lsp.models.free_memory import available_memory
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -154,7 +154,7 @@ def flash_attention(machine: Machine, placement: Placement, asked: str) -> tuple
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that a model may still take on a device."""
-    available = int(psutil.virtual_memory().available)
+    available = available_memory()
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)

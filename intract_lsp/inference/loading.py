@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from safetensors import SafetensorError, safe_open
 
 from intract_lsp.completion.generation import CancelToken, PromptBudget
@@ -24,6 +23,7 @@ from intract_lsp.inference.int8_decoder import Int8Decoder
 from intract_lsp.inference.kv_cache import Network
 from intract_lsp.inference.quantized_copy import QuantizedModel
 from intract_lsp.inference.team import Team
+from intract_lsp.models.free_memory import available_memory
 from intract_lsp.models.hardware import has_gpu
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def load_network(
         quantized = quantized_copy.read(copy, made_from)
         if quantized is not None:
             needed = int(parameters * INT8_BYTES) + WORKING_MEMORY
-            check_memory(needed, psutil.virtual_memory().available, "cpu", files.name)
+            check_memory(needed, available_memory(), "cpu", files.name)
             return _from_int8(quantized, parameters, threads)
     report("Starting torch", None)
     from intract_lsp.inference import torch_loading

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import ModelError
 from intract_lsp.models.catalog import RUNTIME_BYTES
+from intract_lsp.models.free_memory import available_memory
 from intract_lsp.models.gguf_header import GgufHeader, read_gguf_header
 from intract_lsp.models.gguf_tokenizer import BPE, write_tokenizer
 from intract_lsp.models.progress import ReportProgress, explain_full_disk, mebibytes, require_space, stop_if_cancelled
@@ -80,7 +79,7 @@ def _require_supported(header: GgufHeader, file: Path) -> None:
 
 def _require_memory(header: GgufHeader, file: Path) -> None:
     needed = header.parameters * 4 + RUNTIME_BYTES
-    free = int(psutil.virtual_memory().available)
+    free = available_memory()
     if free < needed:
         raise ModelError(
             f"Converting {file.name} needs about {mebibytes(needed)} of memory and {mebibytes(free)} are free: "

@@ -11,9 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from intract_lsp.errors import TrainingError
+from intract_lsp.models.free_memory import available_memory
 from intract_lsp.training.spec import Method, RunSpec
 
 _GIB = 2**30
@@ -146,7 +145,7 @@ def plan(
     """
     sizes = read_sizes(Path(spec.model_directory))
     needed = needed_bytes(spec, sizes, dtype_bytes)
-    free = int(psutil.virtual_memory().available) if free is None else free
+    free = available_memory() if free is None else free
     if disk_free is None:
         disk_free = shutil.disk_usage(_existing(Path(spec.folder))).free
     disk_needed = _disk_bytes(spec, sizes)

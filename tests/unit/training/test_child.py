@@ -310,7 +310,7 @@ def test_a_run_knows_what_the_model_that_serves_can_let_go_of(
     card = app.load_model().result(PATIENCE)
     needed = memory.plan(app.new_run(project, {}), serving=0).needed
     free = int(0.9 * needed)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=free))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=free))
     with pytest.raises(TrainingError, match="close other programs"):
         app.new_run(project, {})
     for device, weights, serving in (("cpu", needed, needed), ("mps", needed, needed), ("cuda", needed, None)):
