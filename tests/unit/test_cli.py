@@ -96,8 +96,8 @@ def test_help_is_instant_and_loads_no_torch() -> None:
     [
         (["complete", "nowhere.py:1:1"], "nowhere.py cannot be read: No such file or directory."),
         (["complete", "nowhere.py"], "'nowhere.py' is no FILE:LINE:COL, such as src/app.py:12:9."),
-        (["complete", "x.py:1:1", "--set", "model.thread=2"], "did you mean model.threads?"),
-        (["complete", "x.py:1:1", "--set", "nonsense"], "'nonsense' is no setting; write section.name=value"),
+        (["complete", f"{__file__}:1:1", "--set", "model.thread=2"], "did you mean model.threads?"),
+        (["complete", f"{__file__}:1:1", "--set", "nonsense"], "'nonsense' is no setting; write section.name=value"),
         (["models", "path", "qwen2.5-coder-0.5b"], "fetch it with `intract-lsp models pull qwen2.5-coder-0.5b`."),
         (["models", "path", "qwen2.5-codr-0.5b"], "qwen2.5-coder-0.5b"),
         (["models", "pull", "/no/such/model"], "/no/such/model"),
@@ -121,7 +121,9 @@ def test_a_place_outside_the_file(tmp_path: Path) -> None:
 
 
 def test_two_wrong_settings_are_both_named(tmp_path: Path) -> None:
-    sentence = only_error(program("complete", "x.py:1:1", "--set", "model.threads=-1", "--set", "log.level=loud"))
+    sentence = only_error(
+        program("complete", f"{__file__}:1:1", "--set", "model.threads=-1", "--set", "log.level=loud")
+    )
     assert "model.threads" in sentence
     assert "log.level" in sentence
 
