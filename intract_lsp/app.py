@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -31,14 +32,7 @@ from intract_lsp.inference.model_engine import ModelEngine, Resolve
 from intract_lsp.inference.threads import on_battery
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths
-from intract_lsp.settings import (
-    WORKSPACE_FILE,
-    Settings,
-    SettingsStack,
-    TrainingSettings,
-    layer_from_options,
-    read_layer,
-)
+from intract_lsp.settings import Settings, SettingsStack, TrainingSettings, layer_from_options, read_layer
 from intract_lsp.training.activity import Activity
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.supervisor import Supervisor, child_command
@@ -137,6 +131,14 @@ class App:
         # Nobody asked for it: it is not worth being without completions.
         return new_run(self.settings.current, self.paths, folder, {})
 
+    def tidy(self, spec: RunSpec) -> None:
+        """Remove what a run that is over has left and nobody is likely to use."""
+        from intract_lsp.models.store import weights_fingerprint
+
+        with contextlib.suppress(OSError):  # the model has been removed meanwhile, and its copies with it
+            base = weights_fingerprint(Path(spec.model_directory))
+            self.adapters.tidy(Path(spec.workspace), spec.model, base)
+
     def make_room(self, needed: bool) -> None:
         """Let go of the model that serves, or load it again."""
         if needed:
@@ -203,7 +205,7 @@ def load_settings(
     stack = SettingsStack()
     problems += stack.put("user file", *read_layer(paths.user_settings, problems))
     if folder is not None:
-        problems += stack.put("workspace file", *read_layer(folder / WORKSPACE_FILE, problems))
+        problems += stack.put_folder(folder)
     problems += stack.put("command line", "command line", layer_from_options(options, problems))
     return stack, problems
 
@@ -230,7 +232,7 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "model", *, w
     training = build_supervisor(paths, lambda spec, adapter: adapters.promote(adapter).result())
     app = App(paths, settings, worker, service, cache, index, retriever, recent, adapters, training)
     training.make_room = app.make_room
-    training.on_over = lambda spec: adapters.tidy(spec.model, Path(spec.workspace))
+    training.on_over = app.tidy
     return app
 
 

@@ -114,11 +114,7 @@ def evaluate_adapter(app: App, folder: Path, adapter: str | None, reporter: Repo
 
 
 def find_trained(app: App, folder: Path | None, path: str) -> tuple[Path, str]:
-    """Return the folder that a file or folder is in, and its path there with ``/``, however that is spelt.
-
-    Without a ``folder`` it is the innermost one around the path that any adapter was trained on, or else the present
-    one. Raises ``AdapterError`` for a path outside.
-    """
+    """Return the folder that a path is in, and the path inside it, by what adapters were trained on; see ``locate``."""
     trained = {entry.adapter.workspace for entry in app.adapters.entries().result()}
     return locate(path, folder, trained)
 

@@ -222,6 +222,12 @@ class SettingsStack:
         self.current, _ = merge_layers(self._layers[layer] for layer in self.ORDER if layer in self._layers)
         return problems
 
+    def put_folder(self, folder: Path) -> list[str]:
+        """Set the layer of a workspace folder's own file and return the problems found in it, one sentence each."""
+        problems: list[str] = []
+        source, values = read_layer(folder / WORKSPACE_FILE, problems)
+        return problems + self.put("workspace file", source, values)
+
     def values(self, name: str) -> dict[str, Any]:
         """Return a copy of one layer's usable values."""
         _, values = self._layers.get(name, ("", {}))

@@ -154,10 +154,10 @@ def flash_attention(machine: Machine, placement: Placement, asked: str) -> tuple
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that a model may still take on a device."""
-    available = available_memory()
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
+    available = available_memory()
     if device.type == "mps":  # its memory is the machine's, of which Metal lends a part
         return min(available, int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
     return available

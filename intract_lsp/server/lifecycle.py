@@ -24,7 +24,6 @@ from intract_lsp.server.inline_completion import handler
 from intract_lsp.server.popup import Popup
 from intract_lsp.server.status import StatusPublisher
 from intract_lsp.server.training import TrainingSession
-from intract_lsp.settings import WORKSPACE_FILE, read_layer
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +101,7 @@ class Lifecycle:
         self._server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, options)(handler(self._asking))
         folders = self._folders()
         if folders and (root := to_fs_path(folders[0])) is not None:
-            source, values = read_layer(Path(root) / WORKSPACE_FILE, self._problems)
-            self._problems += self._app.settings.put("workspace file", source, values)
+            self._problems += self._app.settings.put_folder(Path(root))
         self._take_client_settings(params.initialization_options, "initializationOptions")
         self._popup.initialize(params.capabilities.text_document)
         self._app.serve_workspace(self._training.folders())

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.index.folder import folder_key
-from intract_lsp.training.attempt import SPEC_FILE, tidy
+from intract_lsp.training.attempt import SPEC_FILE
 from intract_lsp.training.exclusion import Exclusion, inside
-from intract_lsp.training.leftovers import CANCELLED, resumable, traces
-from intract_lsp.training.runs import Runs, RunState
+from intract_lsp.training.leftovers import drop, resumable
+from intract_lsp.training.runs import Runs
 from intract_lsp.training.spec import RunSpec, read_spec
 from intract_lsp.training.supervisor import Supervisor
 
@@ -74,9 +74,7 @@ def end_runs(supervisor: Supervisor, runs: Runs, workspace: str, path: str) -> E
         _await(supervisor, run)
     for spec in resumable(runs, [workspace]):
         if learns(spec):
-            folder = Path(spec.folder)
-            runs.update(spec.id, RunState.STOPPED, CANCELLED, result=traces(folder))
-            tidy(folder, keep=False)
+            drop(runs, spec.id, Path(spec.folder))
             ended.append(spec.id)
     others = [row for row in runs.unfinished() if row.workspace == workspace and row.id not in own]
     return Ended(tuple(ended), tuple(row.id for row in others if learns(_spec(Path(row.folder)))))

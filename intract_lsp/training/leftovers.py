@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.attempt import SPEC_FILE, tidy
@@ -43,14 +45,19 @@ def mark_left(runs: Runs, own: Collection[str], grace: float) -> None:
             runs.update(row.id, RunState.STOPPED, LEFT)
         else:
             # It was being cancelled.
-            runs.update(row.id, RunState.STOPPED, CANCELLED, result={**row.result, **traces(folder)})
-            tidy(folder, keep=False)
+            drop(runs, row.id, folder, row.result)
 
 
 def traces(folder: Path) -> dict[str, str]:
     """Return what is recorded of a run that is cancelled, from its directory: the newest commit that it has seen."""
     head = head_seen(folder)
     return {} if head is None else {"head": head}
+
+
+def drop(runs: Runs, run: str, folder: Path, known: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Leave nothing of a run but its record, with what is ``known`` of it: it was cancelled."""
+    runs.update(run, RunState.STOPPED, CANCELLED, result={**known, **traces(folder)})
+    tidy(folder, keep=False)
 
 
 def resumable(runs: Runs, workspaces: Collection[str], now: float | None = None) -> list[RunSpec]:

@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 from intract_lsp.errors import IntractError
 from intract_lsp.training.activity import Activity
 from intract_lsp.training.attempt import SPEC_FILE, Attempt, tidy
-from intract_lsp.training.events import Finished, Room
+from intract_lsp.training.events import Finished, Note, Room
 from intract_lsp.training.known_runs import KnownRuns
-from intract_lsp.training.leftovers import CANCELLED, LEFT, mark_left, resumable, traces
+from intract_lsp.training.leftovers import CANCELLED, LEFT, drop, mark_left, resumable, traces
 from intract_lsp.training.messages import Cancel, Line, Message, Recover, Start, Wake
 from intract_lsp.training.progress import RunStatus, follow
 from intract_lsp.training.runs import Runs, RunState
@@ -212,8 +212,7 @@ class Supervisor:
         attempt.child.kill()
         attempt.child.reap()
         with contextlib.suppress(IntractError):
-            self._runs.update(attempt.spec.id, RunState.STOPPED, CANCELLED, result=traces(Path(attempt.spec.folder)))
-        tidy(Path(attempt.spec.folder), keep=False)
+            drop(self._runs, attempt.spec.id, Path(attempt.spec.folder), self._known.now(attempt.spec.id).values())
 
     @property
     def _runs(self) -> Runs:
@@ -369,6 +368,7 @@ class Supervisor:
     def _ended(self, attempt: Attempt) -> None:
         """The process is gone, or has closed its output: see what became of the run."""
         status = attempt.child.reap()
+        starved = attempt.ran_out_of_memory(status)
         spec, finished = attempt.spec, attempt.finished
         self._attempt = None
         if attempt.cancelled:
@@ -377,13 +377,13 @@ class Supervisor:
             self._finish(spec, finished)
         elif attempt.got_further or attempt.restarts < RESTARTS:
             log.warning("run %s: its process ended with status %d; beginning it again", spec.id, status)
-            if attempt.ran_out_of_memory(status):
+            if starved:
                 spec = self._with_less_memory(spec)
             self._launch(spec, 0 if attempt.got_further else attempt.restarts + 1, attempt.step)
         else:
             tidy(Path(spec.folder), keep=True)
             sentence = f"The run's process ended unexpectedly (status {status}): see {attempt.log_file}."
-            if attempt.ran_out_of_memory(status):
+            if starved:
                 sentence = (
                     "Memory has run out: close other programs, or take a smaller model or training.context_length."
                 )
@@ -395,7 +395,7 @@ class Supervisor:
             return spec
         less = replace(spec, trainer=replace(spec.trainer, gradient_checkpointing=True))
         less.write()
-        self._tell(spec, notes=(*self._known.now(spec.id).notes, OUT_OF_MEMORY))
+        self._tell(spec, notes=follow(self._known.now(spec.id), Note(OUT_OF_MEMORY)).notes)
         return less
 
     def _drop(self, spec: RunSpec) -> None:
@@ -437,12 +437,13 @@ class Supervisor:
             log.error("run %s could not be recorded: %s", spec.id, error)
         log.info("run %s %s", spec.id, state.value)
         self._known.conclude(spec.id)
-        if self._attempt is None:
-            self.on_over(spec)
-        # Last, so that the run is recorded whatever becomes of the load.
-        if self._attempt is None and self._made_room:
+        if self._attempt is not None:
+            return
+        # Last, so that the run is recorded whatever becomes of the load; completions come before tidiness.
+        if self._made_room:
             self._made_room = False
             self.make_room(False)
+        self.on_over(spec)
 
     def _break(self, error: Exception, asked: RunSpec | None) -> None:
         """Something of ours failed: the run that it was about, ``asked`` for just now or at work, cannot go on."""

@@ -176,10 +176,13 @@ class AdapterSwitch:
         """Record what was seen of a version; return a sentence where the adapter was therefore taken back, or none."""
         return self._thread.submit(self._record, served, seen, kept)
 
-    def tidy(self, model: str, workspace: Path) -> None:
-        """Remove what runs on a folder have left that nobody is likely to use, if there is anything."""
+    def tidy(self, workspace: Path, model: str, base: str) -> None:
+        """Remove what runs on a folder have left of a model that nobody is likely to use, if there is anything.
+
+        ``base`` is ``models.store.weights_fingerprint`` of the model.
+        """
         if self._directory.is_dir():
-            self._thread.submit(self._tidy, model, workspace)
+            self._thread.submit(lambda: self._clear(_key(workspace), model, base))
 
     def recover(self) -> None:
         """Put in order what killed programs left behind, if there is anything."""
@@ -249,14 +252,12 @@ class AdapterSwitch:
         self._adapters.promote(id_, place)
         try:
             serves = self._follow(place, adapter.base)
-        except (IntractError, CancelledError) as error:  # cancelled where the program ends meanwhile
+        except IntractError as error:
             if before is None or before.id != id_:
                 self._adapters.rollback(place, adapter.base)
             now = before.id if before is not None else f"{adapter.base_name} alone"
-            why = str(error) or "The program ends."
-            raise AdapterError(f"{why} It was taken back: {now} serves as before.") from error
-        self._drop_copies(adapter.base_name, adapter.base)
-        self._adapters.prune(place, adapter.base)
+            raise AdapterError(f"{error} It was taken back: {now} serves as before.") from error
+        self._clear(place, adapter.base_name, adapter.base)
         return f"The adapter {id_} serves {NOW if serves else LATER}."
 
     def _roll_back(self, workspace: Path) -> str:
@@ -268,10 +269,10 @@ class AdapterSwitch:
         now = self._adapters.rollback(_key(workspace), base)
         try:
             serves = self._follow(_key(workspace), base)
-        except (IntractError, CancelledError) as error:
+        except IntractError as error:
             if left is not None:
                 self._adapters.promote(left.id, _key(workspace))
-            raise AdapterError(f"{str(error) or 'The program ends.'} All is as it was.") from error
+            raise AdapterError(f"{error} All is as it was.") from error
         what = now.id if now is not None else f"{files.name} without an adapter"
         return f"Rolled back: {what} serves {NOW if serves else LATER}."
 
@@ -376,19 +377,17 @@ class AdapterSwitch:
             from intract_lsp.inference.adapted_child import int8_copy_in_child
 
             int8_copy_in_child(files, adapter, lambda sentence, fraction: None, CancelToken())
-        self._worker.swap(adapter).result()
+        try:
+            self._worker.swap(adapter).result()
+        except CancelledError as error:
+            raise AdapterError("The program ends before the model has another adapter.") from error
         self.served = wanted
         self.on_swapped()
 
-    def _tidy(self, model: str, workspace: Path) -> None:
-        try:
-            files = self._find_model(model)
-        except ModelError:
-            return
-        if files is not None:
-            base = _fingerprint(files)
-            self._adapters.prune(_key(workspace), base)
-            self._drop_copies(model, base)
+    def _clear(self, workspace: str, model: str, base: str) -> None:
+        """Remove a folder's oldest adapters that have not served, and int8 copies that are not worth their place."""
+        self._adapters.prune(workspace, base)
+        self._drop_copies(model, base)
 
     def _drop_copies(self, model: str, base: str) -> None:
         """Remove the int8 copies with adapters that are not likely to serve soon."""

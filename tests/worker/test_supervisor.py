@@ -525,8 +525,8 @@ def test_what_learns_from_a_file_that_is_forgotten_ends(bench: Bench) -> None:
     without = replace(bench.spec(workspace), data=DataSpec(exclude=("a.py",)))
     for spec in (at_work, waiting, without):
         supervisor.start(spec)
-    stranger.start(elsewhere)
     until(lambda: (status := supervisor.status(at_work.id)) is not None and status.step)
+    stranger.start(elsewhere)
     until(lambda: "Another program" in (stranger.status() or pytest.fail()).message)
     runs = bench.open_runs()
     found = end_runs(supervisor, runs, str(workspace), "a.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +35,6 @@ class PickyEngine(EchoEngine):
         self.without: set[str] = set()
         """Loaded without, as an engine does with one that is damaged."""
         self.device = "cpu"
-        self.swapping: Callable[[], None] = lambda: None
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         if order.adapter is not None and order.adapter.id in self.without:
@@ -45,7 +44,6 @@ class PickyEngine(EchoEngine):
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
         if (adapter.id if adapter else "") in self.refused:
             raise AdapterError("It does not fit.")
-        self.swapping()
         return replace(super().swap(adapter, report, token), device=self.device)
 
 
@@ -145,15 +143,15 @@ def test_a_rollback_that_fails_leaves_all_as_it_was(bench: Bench) -> None:
     assert (bench.serves, bench.recorded) == (first, [first])
 
 
-def test_a_promotion_that_is_cut_off_by_the_programs_end_is_taken_back(bench: Bench) -> None:
+def test_a_promotion_that_is_cut_off_by_the_programs_end_is_taken_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = bench.adapter()
     bench.load()
-
-    def end() -> None:
-        raise CancelledError
-
-    bench.engine.swapping = end
-    with pytest.raises(AdapterError):
+    cut_off: Future[ModelCard] = Future()
+    cut_off.cancel()
+    monkeypatch.setattr(bench.worker, "swap", lambda adapter: cut_off)
+    with pytest.raises(AdapterError, match=r"The program ends .* It was taken back"):
         bench.switch.promote(adapter).result(PATIENCE)
     assert (bench.serves, bench.recorded) == ("", [])
 
@@ -189,7 +187,7 @@ def test_what_runs_have_left_goes_and_what_serves_stays(bench: Bench) -> None:
     bench.copies.mkdir()
     for id_ in (serving, others[0], "of-a-run-that-was-cancelled"):
         (bench.copies / f"base+{id_}.safetensors").touch()
-    bench.switch.tidy("base", bench.work)
+    bench.switch.tidy(bench.work, "base", weights_fingerprint(bench.model))
     left = {entry.adapter.id for entry in bench.switch.entries().result(PATIENCE)}
     assert [path.name for path in bench.copies.iterdir()] == [f"base+{serving}.safetensors"]
     assert left == {serving, *others[-5:]}
