@@ -1,4 +1,4 @@
-"""Where the tables of a workspace folder lie, and which process may write them."""
+"""Where the tables of a workspace folder lie, and which process may write them; how it and its files are named."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ def folder_key(root: Path) -> str:
     path = os.path.normcase(os.path.realpath(root))
     # A name that is not valid UTF-8 cannot be kept as text.
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def inside(folder: Path, path: str) -> str | None:
+    """Return a path inside a folder, relative to it and with ``/``; ``None`` for the folder itself and what is outside.
+
+    A relative one is meant as in the folder. The file may be gone; links are followed as far as they are there.
+    """
+    given = Path(folder, path)
+    for spell in (os.path.normpath, os.path.realpath):
+        place, root = Path(spell(given.absolute())), Path(spell(folder.absolute()))
+        if place != root and place.is_relative_to(root):
+            return place.relative_to(root).as_posix()
+    return None

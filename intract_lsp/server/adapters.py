@@ -12,8 +12,8 @@ from pygls.exceptions import JsonRpcInvalidParams
 from pygls.uris import to_fs_path
 
 from intract_lsp.app import App
+from intract_lsp.index.folder import inside
 from intract_lsp.server.refusals import answered
-from intract_lsp.training.exclusion import inside
 from intract_lsp.training.spec import RunSpec
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]

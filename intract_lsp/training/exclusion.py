@@ -1,11 +1,10 @@
-"""Which files the user wants left out of training, in the words of an ignore file."""
+"""Which files the user wants left out of training, in the words of an ignore file. Pure."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from intract_lsp.index.ignore import IgnoreFile
 
@@ -25,19 +24,6 @@ class Exclusion:
         parts = path.split("/")
         folders = ("/".join(parts[:count]) for count in range(1, len(parts)))
         return any(self._rules.verdict(folder, True) for folder in folders) or bool(self._rules.verdict(path, False))
-
-
-def inside(folder: Path, path: str) -> str | None:
-    """Return a path inside a folder, relative to it and with ``/``; ``None`` for the folder itself and what is outside.
-
-    A relative one is meant as in the folder. The file may be gone; links are followed as far as they are there.
-    """
-    given = Path(folder, path)
-    for spell in (os.path.normpath, os.path.realpath):
-        place, root = Path(spell(given.absolute())), Path(spell(folder.absolute()))
-        if place != root and place.is_relative_to(root):
-            return place.relative_to(root).as_posix()
-    return None
 
 
 def line_for(path: str) -> str:

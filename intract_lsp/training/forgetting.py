@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intract_lsp.errors import AdapterError, TrainingError
-from intract_lsp.index.folder import folder_key
+from intract_lsp.index.folder import folder_key, inside
 from intract_lsp.training.attempt import SPEC_FILE
-from intract_lsp.training.exclusion import Exclusion, inside
+from intract_lsp.training.exclusion import Exclusion
 from intract_lsp.training.leftovers import drop, resumable
 from intract_lsp.training.runs import Runs
 from intract_lsp.training.spec import RunSpec, read_spec
