@@ -12,6 +12,7 @@ nothing   no training: the base with low-rank matrices of next to nothing (an A/
 The base model, which is the same for each seed, is measured at a place once; the gate's rule on speed, for which both
 would have to answer at the same time, is thereby left out. A kind that leaves too little to train on is refused before
 any training, as a run would be. The last line is one JSON object; nothing is added to the adapters of this machine.
+With --steps in place of --minutes a busy machine trains as much as a quiet one.
 
     scripts/bench/gate.py PROJECT --kind foreign --foreign DIR --seeds 10 --minutes 4
 """
@@ -199,7 +200,12 @@ def main(arguments: argparse.Namespace) -> None:
             model_directory=str(model.directory),
             fim_family=model.fim_family,
             data=DataSpec(held_out=arguments.held_out),
-            trainer=TrainerSpec(minutes=arguments.minutes, batch_size=4, threads=arguments.threads),
+            trainer=TrainerSpec(
+                minutes=0.0 if arguments.steps else arguments.minutes,
+                steps=arguments.steps,
+                batch_size=4,
+                threads=arguments.threads,
+            ),
         )
         project, at = data_of(spec, scratch / "index")
         fingerprint = weights_fingerprint(model.directory)
@@ -221,7 +227,8 @@ def main(arguments: argparse.Namespace) -> None:
                 print(json.dumps(row), flush=True)
     promoted = sum(row["status"] == Status.PROMOTED.value for row in rows)
     found = {"kind": arguments.kind, "n": len(rows), "promoted": promoted, "model": model.name}
-    print(json.dumps({**found, "minutes": arguments.minutes, "project": arguments.project.name}))
+    limit = {"steps": arguments.steps} if arguments.steps else {"minutes": arguments.minutes}
+    print(json.dumps({**found, **limit, "project": arguments.project.name}))
 
 
 def parsed() -> argparse.Namespace:
@@ -232,6 +239,7 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--seeds", type=int, default=10)
     made.add_argument("--first-seed", type=int, default=0)
     made.add_argument("--minutes", type=float, default=4.0, help="of training, for each seed")
+    made.add_argument("--steps", type=int, default=0, help="of training, in place of minutes")
     made.add_argument("--held-out", type=int, default=300, help="most places in the newest code; half are the gate's")
     made.add_argument("--threads", type=int, default=0, help="0 = as the server would take")
     made.add_argument("--model", default="auto")

@@ -125,6 +125,40 @@ def test_what_code_of_no_project_gained_too_is_told_apart() -> None:
     assert not any("too" in reason for reason in own.reasons)
 
 
+@pytest.mark.parametrize(
+    ("change", "guard", "expected"),
+    [
+        (-0.10, -0.10, Status.REJECTED),
+        (-0.10, -0.08, Status.REJECTED),
+        (-0.10, -0.065, Status.PROMOTED),
+        (-0.10, 0.01, Status.PROMOTED),
+        (-0.02, 0.015, Status.REJECTED),
+    ],
+)
+def test_what_code_of_no_project_gained_too_is_no_gain_of_the_project(
+    change: float, guard: float, expected: Status
+) -> None:
+    verdict = judge(evidence(change, guard=guard), QUICK)
+    assert verdict.status is expected
+    if guard < 0 and expected is Status.REJECTED:
+        assert verdict.reasons[0] == "No gain, nothing changed."
+        assert "too little of it is this project's own" in verdict.reasons[1]
+
+
+def test_better_suggestions_do_not_make_a_projects_gain_of_what_all_code_gained() -> None:
+    alike, better = [shown(50)] * 80, [shown(50 + index % 5) for index in range(80)]
+    found = with_shows(alike, better, -0.02)
+    assert status(found) is Status.PROMOTED
+    other = evidence(guard=-0.02)
+    as_much = replace(found, guard_base=other.guard_base, guard_candidate=other.guard_candidate)
+    verdict = judge(as_much, QUICK)
+    assert verdict.status is Status.REJECTED
+    assert "too little of it is this project's own" in verdict.reasons[1]
+    other = evidence(guard=-0.01)
+    less = replace(found, guard_base=other.guard_base, guard_candidate=other.guard_candidate)
+    assert status(less) is Status.PROMOTED
+
+
 def test_with_an_active_adapter_a_candidate_must_beat_it_too() -> None:
     first, second = evidence(-0.10), evidence(-0.20)
     both = replace(first, active=second.candidate)
@@ -188,7 +222,7 @@ def test_any_harm_is_reason_enough(harm: Evidence, word: str) -> None:
     "harmless",
     [
         evidence(guard=0.019),
-        evidence(guard=-0.10),
+        evidence(guard=-0.05),
         evidence(leaks=Leaks(5, 0, 3)),
         with_shows([shown(exact=i < 30) for i in range(80)], [shown(exact=i < 29) for i in range(80)]),
         with_shows([shown()] * 80, [shown(runs_on=i < 3) for i in range(80)]),
