@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.training import lora
 from intract_lsp.training.batches import Micro, pack
 from intract_lsp.training.layers import PACKED, head_loss, make_lean, packed_attention
@@ -32,6 +33,8 @@ class Base:
     device: torch.device
     dtype: torch.dtype
     """What is computed in."""
+    threads: ThreadCount | None = None
+    """Follows the load that other programs put on the CPU; ``None`` where the number of threads is fixed."""
 
     @property
     def head(self) -> nn.Linear:
@@ -40,7 +43,12 @@ class Base:
         return head
 
     def hidden(self, micro: Micro) -> Tensor:
-        """Return the last hidden states of the rows whose successors are targets, ``[targets, width]``."""
+        """Return the last hidden states of the rows whose successors are targets, ``[targets, width]``.
+
+        Before it, and until the next time, the cores are left alone that other programs have taken.
+        """
+        if self.threads is not None:
+            torch.set_num_threads(self.threads.look())
         with self._casts():
             found = self.model.base_model(
                 input_ids=micro.ids, position_ids=micro.positions, use_cache=False, starts=micro.starts
@@ -164,6 +172,9 @@ def load_base(spec: RunSpec, dtype: torch.dtype | None = None) -> Base:
         raise TrainingError(
             f"Nothing can be trained on the device {device} here: set it to cpu, or to cuda with a GPU."
         )
+    cores = physical_cores()
+    torch.set_num_threads(spec.trainer.threads or cores)
+    follows = device.type == "cpu" and not spec.trainer.threads and spec.trainer.processes == 1
     dtype = dtype or compute_dtype(device)
     if method is Method.STANDARD and dtype is torch.float16:
         dtype = torch.float32  # without bfloat16 gradients of all weights would underflow
@@ -201,7 +212,7 @@ def load_base(spec: RunSpec, dtype: torch.dtype | None = None) -> Base:
         names = lora.linear_names(model, model.get_output_embeddings())
         lora.quantize(model, names, spec.trainer.quantization, device)
     model.to(device)
-    return Base(model, device, dtype)
+    return Base(model, device, dtype, ThreadCount(cores) if follows else None)
 
 
 def attach(base: Base, spec: RunSpec) -> Trainable:

@@ -148,8 +148,6 @@ class _Peer:
     def __init__(self, spec: RunSpec, dtype: torch.dtype | None, rank: int) -> None:
         trainer = spec.trainer
         self._rank = rank
-        if trainer.threads:
-            torch.set_num_threads(trainer.threads)
         if torch.device(trainer.device).type == "cuda":
             trainer = replace(trainer, device=f"cuda:{rank}")
             torch.cuda.set_device(rank)

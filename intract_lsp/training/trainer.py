@@ -14,11 +14,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
-from intract_lsp.inference.threads import physical_cores
 from intract_lsp.training.batches import Order, usable
 from intract_lsp.training.budget import LEAST_STEPS, MEASURED_STEPS, VALIDATIONS, make_budget
 from intract_lsp.training.checkpoint import Checkpoints, Progress, fingerprint
@@ -84,7 +81,6 @@ def train(
     Goes on from a checkpoint under ``checkpoints`` that is of the same samples and settings; what lies there is left
     for the caller to remove. Raises ``TrainingError``.
     """
-    torch.set_num_threads(spec.trainer.threads or physical_cores())
     with ExitStack() as stack:
         clock = stack.enter_context(ActiveClock())
         # Begun first: they load the model while this process does.

@@ -22,25 +22,16 @@ sys.path.append(sys.path.pop(0))
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import psutil
 import setup_bench
+from burners import Burners
 from keystrokes import Keystroke, TypedLine, over_quiet, typed_line
 from replay import type_line, with_rival
 from server_session import ServerSession
 
 from intract_lsp.app import policy
 from intract_lsp.completion.service import Policy
-
-BURN = """
-import os
-parent = os.getppid()
-while os.getppid() == parent:
-    for _ in range(1_000_000):
-        pass
-"""
-"""Ends with the bench, however that ends."""
 
 ROWS = (
     ("quiet, p50 ms", "quiet_p50_ms", "n"),
@@ -52,31 +43,6 @@ ROWS = (
     ("llama.cpp busy / quiet, p50", "llama_p50_over_quiet", "n"),
     ("llama.cpp busy / quiet, p95", "llama_p95_over_quiet", "n"),
 )
-
-
-class Burners:
-    """Processes that burn a core each while they are let."""
-
-    def __init__(self, count: int) -> None:
-        self._processes = [psutil.Popen([sys.executable, "-c", BURN]) for _ in range(count)]
-        for process in self._processes:
-            process.suspend()
-
-    @contextlib.contextmanager
-    def burning(self) -> Iterator[None]:
-        """Let them run for a while."""
-        for process in self._processes:
-            process.resume()
-        try:
-            yield
-        finally:
-            for process in self._processes:
-                process.suspend()
-
-    def stop(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
 
 
 def type_both(

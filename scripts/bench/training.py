@@ -11,6 +11,9 @@ folder, prompted as serving does, of mixed lengths. Tokens are those of the samp
 the first step are left out of the time, and the peak is the process's resident memory. On a busy machine the ratio of
 tokens a processor second (with one thread) says more than that of the time. The last line is one JSON object.
 
+With ``--burners`` so many other processes burn a core each meanwhile, and what trains has the lowest priority, as a run
+has; ours is then measured twice, as it leaves the others' cores alone and with as many threads as ever.
+
     scripts/bench/training.py --steps 4 --rounds 2
 """
 
@@ -32,6 +35,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from burners import Burners
+
 from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.completion.prompt import PromptSource, encode_text, render, resolve_format
 from intract_lsp.inference.threads import physical_cores
@@ -41,7 +46,9 @@ from intract_lsp.paths import default_paths
 from intract_lsp.training.sample import Sample, SampleKind
 from intract_lsp.training.spec import DataSpec, LoraSpec, RunSpec, TrainerSpec
 
-OURS = "lean"
+OURS, FIXED = "lean", "lean, as many threads as ever"
+LOWEST = 19
+"""Priority of a run's process."""
 PLAIN = {"float32": ["float32"], "bfloat16": ["bfloat16"], "both": ["float32", "bfloat16"]}
 RATE = 2e-4
 LORA = LoraSpec()
@@ -95,7 +102,7 @@ def run_ours(given: argparse.Namespace, directory: Path, samples: list[Sample]) 
                 steps=given.steps + 1,
                 batch_size=given.batch,
                 context_length=given.context_length,
-                threads=given.threads,
+                threads=0 if given.burners and given.side == OURS else given.threads,
             ),
         )
         target, state = Path(folder) / "adapter", Path(folder) / "checkpoints"
@@ -207,6 +214,7 @@ def main() -> None:
     parser.add_argument("--context-length", type=int, default=512)
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--plain", choices=sorted(PLAIN), default="float32")
+    parser.add_argument("--burners", type=int, default=0, help="other processes that burn a core each")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     given = parser.parse_args()
     found = fetch.cached(given.model, default_paths())
@@ -215,8 +223,10 @@ def main() -> None:
             f"{given.model} is not on this machine; fetch it with `intract-lsp models pull {given.model}`."
         )
     if given.side:
+        if given.burners:
+            os.nice(LOWEST)
         samples = make_samples(given.folder, found, given.batch * (given.steps + 1), given.context_length)
-        ours = given.side == OURS
+        ours = given.side in (OURS, FIXED)
         result = (
             run_ours(given, found.directory, samples)
             if ours
@@ -224,15 +234,20 @@ def main() -> None:
         )
         print(json.dumps(result))
         return
-    sides = [OURS, *PLAIN[given.plain]]
+    against = PLAIN[given.plain][0]
+    sides = [OURS, *([FIXED] if given.burners else []), *PLAIN[given.plain]]
     measured: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for _ in range(given.rounds):
-        for side in sides:
-            measured[side].append(measure(given, side))
+    burners = Burners(given.burners)
+    try:
+        with burners.burning():
+            for _ in range(given.rounds):
+                for side in sides:
+                    measured[side].append(measure(given, side))
+    finally:
+        burners.stop()
     rate = {side: statistics.median(one["tokens_per_second"] for one in runs) for side, runs in measured.items()}
     work = {side: statistics.median(one["tokens_per_cpu_second"] for one in runs) for side, runs in measured.items()}
     peak = {side: max(one["peak_memory"] for one in runs) for side, runs in measured.items()}
-    against = sides[1]
     print(
         json.dumps(
             {
@@ -245,6 +260,7 @@ def main() -> None:
                 "n": given.steps * given.batch * given.rounds,
                 "model": given.model,
                 "threads": given.threads,
+                "burners": given.burners,
             }
         )
     )

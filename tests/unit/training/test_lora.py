@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.training.batches import pack
 from intract_lsp.training.layers import head_loss, linear
 from intract_lsp.training.network import Base, Trainable, attach, load_base
@@ -104,6 +106,40 @@ def test_packed_and_supervised_only_equals_the_whole_masked_loss(kind: str, tmp_
         together = lean_losses(base, samples)
     torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-4)
+
+
+class Load:
+    """Tells how many threads others leave free."""
+
+    def __init__(self, *left: int) -> None:
+        self._left = iter(left)
+
+    def look(self) -> int:
+        return next(self._left)
+
+
+def test_cores_that_others_take_are_left_to_them(qwen: Path) -> None:
+    before = torch.get_num_threads()
+    base = replace(load_base(run_spec(qwen), torch.float32), threads=cast("ThreadCount", Load(1, 3, 2)))
+    try:
+        seen = []
+        for sample in some_samples(3):
+            base.sample_loss(sample)
+            seen.append(torch.get_num_threads())
+        assert seen == [1, 3, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("threads", "processes", "follows"), [(0, 1, True), (1, 1, False), (0, 2, False)])
+def test_a_number_of_threads_that_is_set_stays(qwen: Path, threads: int, processes: int, follows: bool) -> None:
+    before = torch.get_num_threads()
+    try:
+        base = load_base(run_spec(qwen, threads=threads, processes=processes), torch.float32)
+        assert torch.get_num_threads() == (threads or physical_cores())
+        assert (base.threads is not None) is follows
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_gradients_equal_those_of_peft(qwen: Path, tmp_path: Path) -> None:
