@@ -39,6 +39,15 @@ def listed_by_git(root: Path) -> list[str] | None:
     return paths
 
 
+def track_all(root: Path) -> None:
+    """Make a folder a repository of its own that tracks all files in it, whatever ignore rules say. None is read.
+
+    Without git, or where it fails, nothing is changed.
+    """
+    if _git(root, ("init", "--quiet", "--template=")) is not None:
+        _git(root, ("add", "--all", "--force", "--intent-to-add", "--", "."))
+
+
 def ignored_by_git(root: Path, paths: Iterable[str]) -> frozenset[str] | None:
     """Return which of some paths git would leave out of a listing: one process a repository, however many they are.
 

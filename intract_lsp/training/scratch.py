@@ -11,6 +11,7 @@ from pathlib import Path
 from intract_lsp.completion.generation import CancelToken, Chunk
 from intract_lsp.completion.retrieval import Need, Question
 from intract_lsp.errors import TrainingError
+from intract_lsp.index.git_files import track_all
 from intract_lsp.index.retriever import WorkspaceRetriever
 from intract_lsp.index.search import folder_of
 from intract_lsp.index.status import IndexState
@@ -34,6 +35,9 @@ def indexed(tree: CutTree, folder: Path, token: CancelToken) -> Iterator[Retriev
     try:
         root.mkdir(parents=True)
         tree.write(root)
+        # Which files are used has been decided. Else a repository around the folder would be obeyed, as one in the
+        # user's home, and tracked folders left out that are called like a build's output.
+        track_all(root)
     except OSError as error:
         raise TrainingError(
             f"The project cannot be copied to {folder} ({error.strerror or error}): free some disk space."
