@@ -72,8 +72,8 @@ def _echo_plan(values: dict[str, Any]) -> None:
         such = f" ({', '.join(found['such_as'][:3])})" if found["such_as"] else ""
         click.echo(f"left out: {found['files']:,} files. {reason}{such}")
     click.echo(values["memory"]["message"])
-    if values["minutes"]:
-        click.echo(f"{values['minutes']:g} minutes of training, and the time to measure what came of it.")
+    minutes, rate = values["seconds_expected"] / 60, values["tokens_per_second"]
+    click.echo(f"At most about {minutes:,.0f} minutes in all, at some {rate:,.0f} tokens a second.")
 
 
 @click.command("evaluate")

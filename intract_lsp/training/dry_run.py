@@ -11,7 +11,7 @@ from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.inference.tokenizer import load_tokenizer
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.preparation import prepare
-from intract_lsp.training.room import plan_here
+from intract_lsp.training.room import plan_here, tokens_a_second
 from intract_lsp.training.spec import RunSpec
 
 
@@ -30,7 +30,12 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
     trainer = spec.trainer
     steps_an_epoch = (len(data.train) + len(data.replay)) / trainer.batch_size
     steps = min((one for one in (trainer.steps, round(trainer.epochs * steps_an_epoch)) if one), default=None)
-    later = trainer.minutes * 60 + measuring_seconds(trainer.minutes)
+    rate = tokens_a_second(spec)
+    tokens_a_sample = sum(len(sample.ids) for sample in data.train) / len(data.train)
+    limits = [trainer.minutes * 60] if trainer.minutes else []
+    if steps is not None:
+        limits.append(steps * trainer.batch_size * tokens_a_sample / rate)
+    later = min(limits) + measuring_seconds(trainer.minutes)
     return {
         "workspace": spec.workspace,
         "model": spec.model,
@@ -41,7 +46,8 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
         "steps_an_epoch": round(steps_an_epoch, 1),
         "most_steps": steps,
         "minutes": trainer.minutes or None,
-        "seconds_expected": round(seconds + later) if trainer.minutes else None,
+        "tokens_per_second": round(rate, 1),
+        "seconds_expected": round(seconds + later),
         "memory": {
             "decision": memory.decision.value,
             "message": memory.sentence,

@@ -55,6 +55,21 @@ class Sizes:
     tied: bool
     """Whether the head is the embedding."""
 
+    @property
+    def embeddings(self) -> int:
+        """Parameters of the embedding, and of the head where it is another matrix."""
+        return self.vocabulary * self.width * (1 if self.tied else 2)
+
+    @property
+    def linears(self) -> int:
+        """Parameters of all else, nearly all of them in linear layers."""
+        return max(0, self.parameters - self.embeddings)
+
+    @property
+    def sides(self) -> int:
+        """Parameters of low-rank matrices for each rank: about the sides of the seven linear layers of each block."""
+        return self.layers * (8 * self.width + 3 * (self.width + self.feed_forward))
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
@@ -106,17 +121,15 @@ def needed_bytes(spec: RunSpec, sizes: Sizes, dtype_bytes: int) -> int:
     The estimate was checked against the peaks of real runs and is meant to be a little high.
     """
     trainer = spec.trainer
-    embeddings = sizes.vocabulary * sizes.width * (1 if sizes.tied else 2)
-    linears = max(0, sizes.parameters - embeddings)
+    embeddings = sizes.embeddings
+    linears = sizes.linears
     state = _OPTIMISER_BYTES.get(trainer.optimiser, 8.0)
     if trainer.method is Method.STANDARD:
         # Float32 weights and gradients, and the head's gradient once more while the loss is computed.
         weights = sizes.parameters * (8.0 + state) + 4.0 * sizes.vocabulary * sizes.width
     else:
         stored = trainer.quantization.bits / 8 + 0.1 if trainer.method is Method.QLORA else dtype_bytes
-        # Each rank has a row and a column of about the layer's sides; seven layers to a block.
-        sides = sizes.layers * (8 * sizes.width + 3 * (sizes.width + sizes.feed_forward))
-        weights = linears * stored + embeddings * dtype_bytes + trainer.lora.r * sides * (8.0 + state)
+        weights = linears * stored + embeddings * dtype_bytes + trainer.lora.r * sizes.sides * (8.0 + state)
         if trainer.method is Method.QLORA and trainer.device == "cpu":
             # Loaded dense, quantised layer by layer; for a GPU that is done in the computer's own memory.
             weights = max(weights, sizes.parameters * dtype_bytes)
@@ -126,6 +139,16 @@ def needed_bytes(spec: RunSpec, sizes: Sizes, dtype_bytes: int) -> int:
     layers = of_layer + sizes.layers * kept if trainer.gradient_checkpointing else of_layer * sizes.layers
     logits = 4.0 * 4 * max(_LOGITS, sizes.vocabulary)
     return int(weights + layers + logits + _PROGRAM)
+
+
+def products_a_token(spec: RunSpec, sizes: Sizes) -> float:
+    """Return how many products of two numbers training takes for each token: forwards, backwards, and the head."""
+    head = sizes.vocabulary * sizes.width
+    again = sizes.linears if spec.trainer.gradient_checkpointing else 0
+    if spec.trainer.method is Method.STANDARD:
+        return 3.0 * (sizes.linears + head) + again
+    # What is frozen passes gradients on and has none of its own.
+    return 2.0 * (sizes.linears + head) + 3.0 * spec.trainer.lora.r * sizes.sides + again
 
 
 def plan(
@@ -185,8 +208,7 @@ def _disk_bytes(spec: RunSpec, sizes: Sizes) -> int:
     if spec.trainer.method is Method.STANDARD:
         state = _OPTIMISER_BYTES.get(spec.trainer.optimiser, 8.0)
         return copy + int(sizes.parameters * (2 * (4 + state) + 2 * 4 + 2))
-    sides = sizes.layers * (8 * sizes.width + 3 * (sizes.width + sizes.feed_forward))
-    return copy + int(spec.trainer.lora.r * sides * 40 + 50 * 2**20)
+    return copy + int(spec.trainer.lora.r * sizes.sides * 40 + 50 * 2**20)
 
 
 def _existing(path: Path) -> Path:

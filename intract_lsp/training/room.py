@@ -1,12 +1,24 @@
-"""What a run needs on this machine, by the number format that its device computes in. Brings torch."""
+"""What memory and time a run needs on this machine, by the number format that its device computes in. Brings torch."""
 
 from __future__ import annotations
 
+import statistics
+import time
+from pathlib import Path
+
 import torch
 
-from intract_lsp.training.memory import MemoryPlan, plan
+from intract_lsp.errors import TrainingError
+from intract_lsp.training.layers import linear
+from intract_lsp.training.memory import MemoryPlan, plan, products_a_token, read_sizes
 from intract_lsp.training.network import compute_dtype
-from intract_lsp.training.spec import RunSpec
+from intract_lsp.training.spec import Method, RunSpec
+
+_ROWS = 512
+"""Of the matrices that are timed: a micro-batch's tokens on a CPU."""
+_TIMES = 5
+_OVERHEAD = 1.2
+"""Of a training's time to that of its large matrix products alone, as measured."""
 
 
 def plan_here(spec: RunSpec, serving: int) -> MemoryPlan:
@@ -18,3 +30,26 @@ def plan_here(spec: RunSpec, serving: int) -> MemoryPlan:
         taken = range(min(spec.trainer.processes, torch.cuda.device_count()))
         free = min(torch.cuda.mem_get_info(number)[0] for number in taken)
     return plan(spec, serving=serving, dtype_bytes=compute_dtype(device).itemsize, free=free)
+
+
+def tokens_a_second(spec: RunSpec) -> float:
+    """Return about how fast this machine trains, from how fast it multiplies matrices of the model's sizes.
+
+    Takes a fraction of a second on a CPU. Raises ``TrainingError``.
+    """
+    device = torch.device(spec.trainer.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("Nothing can be trained on a GPU here: set model.device to cpu.")
+    sizes = read_sizes(Path(spec.model_directory))
+    dtype = torch.float32 if spec.trainer.method is Method.STANDARD else compute_dtype(device)
+    x = torch.ones(_ROWS, sizes.width, dtype=dtype, device=device)
+    weight = torch.ones(sizes.feed_forward, sizes.width, dtype=dtype, device=device)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(_TIMES + 1):
+            began = time.perf_counter()
+            float(linear(x, weight, None)[0, 0])  # on a GPU the value is waited for
+            seconds.append(time.perf_counter() - began)
+    products = x.numel() * len(weight)
+    # The first time the library looks for the fastest way.
+    return products / statistics.median(seconds[1:]) / (_OVERHEAD * products_a_token(spec, sizes))

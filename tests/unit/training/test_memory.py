@@ -11,8 +11,16 @@ from training_models import VOCABULARY, run_spec, write_qwen
 
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.ladder import Rung, is_out_of_memory
-from intract_lsp.training.memory import Decision, MemoryPlan, Sizes, needed_bytes, plan, read_sizes
-from intract_lsp.training.spec import Method, RunSpec
+from intract_lsp.training.memory import (
+    Decision,
+    MemoryPlan,
+    Sizes,
+    needed_bytes,
+    plan,
+    products_a_token,
+    read_sizes,
+)
+from intract_lsp.training.spec import LoraSpec, Method, RunSpec
 
 GIB = 2**30
 HALF_BILLION = Sizes(630_000_000, 151_936, 24, 896, 4864, tied=False)
@@ -119,3 +127,31 @@ def test_errors_that_say_that_memory_is_out() -> None:
 def test_planning_needs_no_torch() -> None:
     code = "import sys, intract_lsp.training.memory; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_products_are_those_of_the_passes_that_a_method_takes() -> None:
+    sizes = Sizes(1_000_000, 1000, 2, 100, 200, tied=True)
+    linears, head, sides = 900_000, 100_000, 2 * (8 * 100 + 3 * 300)
+    assert (sizes.linears, sizes.embeddings, sizes.sides) == (linears, head, sides)
+    spec = run_spec(Path("nowhere"))
+    assert products_a_token(spec, sizes) == 2 * (linears + head) + 3 * 4 * sides
+    again = replace(spec, trainer=replace(spec.trainer, gradient_checkpointing=True))
+    assert products_a_token(again, sizes) == products_a_token(spec, sizes) + linears
+    standard = replace(spec, trainer=replace(spec.trainer, method=Method.STANDARD))
+    assert products_a_token(standard, sizes) == 3 * (linears + head)
+
+
+@pytest.mark.parametrize("method", [Method.LORA, Method.STANDARD])
+def test_how_fast_this_machine_trains(tiny: Path, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from intract_lsp.training.room import tokens_a_second
+
+    spec = run_spec(tiny, method=method)
+    larger = replace(spec, trainer=replace(spec.trainer, lora=LoraSpec(r=4000, alpha=8000)))
+    assert tokens_a_second(spec) > 0
+    if method is Method.LORA:
+        assert tokens_a_second(larger) < tokens_a_second(spec)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TrainingError, match="GPU"):
+        tokens_a_second(replace(spec, trainer=replace(spec.trainer, device="cuda")))
