@@ -170,7 +170,8 @@ class TrainingSettings(_Section):
     exclude: tuple[str, ...] = ()
     """Files and folders that are not trained on, each as a line of a `.gitignore` at the folder's root."""
     held_out: int = Field(default=300, ge=0, le=10_000)
-    """Most places in the newest code that are not trained on but measured at."""
+    """Most places in the newest code that are not trained on but measured at; 0 = all of the code is trained on, so
+    that nothing is proven and the adapter waits to be promoted by hand."""
     pause_while_typing: bool = True
     """Stop training on the CPU while completions are asked for, and for three seconds after."""
     hold_back: float = Field(default=0.2, ge=0.0, le=0.5)

@@ -52,7 +52,7 @@ class CutTree:
     head: str
     """The newest commit; empty where there is no git."""
     weak: bool
-    """Whether files were held out by chance, for want of a history: a weaker proof."""
+    """Whether whole files were held out by chance, for want of a history: a weaker proof."""
     held_out_commits: int
     files: tuple[Admitted, ...]
     """To train on, by path."""
@@ -94,7 +94,7 @@ def cut_tree(spec: RunSpec, commits: tuple[str, str] | None = None) -> CutTree:
                     "The commits that the run began with are not in the repository any more: start a new run."
                 ) from failure
     try:
-        return _from_folder(root, reader)
+        return _from_folder(spec, root, reader)
     except IndexingError as error:
         raise TrainingError(str(error)) from error
 
@@ -140,6 +140,8 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
         cut = fixed_cut(git, history, commits[0], counted.__contains__) if commits[0] != commits[1] else None
         if cut is None and commits[0] != commits[1]:
             raise GitFailure("the cut is not in the history")
+    elif not spec.data.held_out:
+        cut = None
     else:
         least = spec.data.least_held_out * LINES_OF_A_PLACE
         cut = find_cut(git, history, counted.__contains__, lines, spec.data.held_out, least)
@@ -162,7 +164,7 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
                 refused=tuple(then.refused),
             )
     recent = _counted(recent_lines(git, history, history[0]), now) if history else {}
-    return _weak(now, git.head, recent)
+    return _uncut(spec, now, git.head, recent)
 
 
 def _counted(recent: Mapping[str, Mapping[int, float]], tree: _Tree) -> dict[str, Mapping[int, float]]:
@@ -226,7 +228,7 @@ def _sort(tree: _Tree, path: str, blob: str, content: bytes, reader: _Reader) ->
         tree.admitted[path] = found
 
 
-def _from_folder(root: Path, reader: _Reader) -> CutTree:
+def _from_folder(spec: RunSpec, root: Path, reader: _Reader) -> CutTree:
     listing = list_files(root, MOST_FILES)
     tree = _Tree({}, {}, [])
     for file in listing.files:
@@ -241,19 +243,27 @@ def _from_folder(root: Path, reader: _Reader) -> CutTree:
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
         _sort(tree, file.path, blob, content, reader)
     counts = {refusal.value: count for refusal, count in listing.refused.items()}
-    return _weak(tree, "", {}, counts)
+    return _uncut(spec, tree, "", {}, counts)
 
 
-def _weak(
-    tree: _Tree, head: str, recent: Mapping[str, Mapping[int, float]], uncounted: Mapping[str, int] | None = None
+def _uncut(
+    spec: RunSpec,
+    tree: _Tree,
+    head: str,
+    recent: Mapping[str, Mapping[int, float]],
+    uncounted: Mapping[str, int] | None = None,
 ) -> CutTree:
-    """Hold out whole files, chosen by the hash of their paths: the same ones each time, whatever is added."""
+    """Hold out whole files, chosen by the hash of their paths: the same ones each time, whatever is added.
+
+    None where the run asks for no place to measure at.
+    """
+    share = WEAK_SHARE if spec.data.held_out else 0.0
     lines = {path: sum(len(piece.lines) for piece in file.pieces) for path, file in tree.admitted.items()}
     total = sum(lines.values())
     chosen: set[str] = set()
     held = 0
     for path in sorted(lines, key=lambda path: hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()):
-        if held >= total * WEAK_SHARE:
+        if held >= total * share:
             break
         if lines[path] <= total * LARGEST_WEAK:
             chosen.add(path)
@@ -262,7 +272,7 @@ def _weak(
     return CutTree(
         commit=head,
         head=head,
-        weak=True,
+        weak=bool(held_out),
         held_out_commits=0,
         files=_by_path({path: file for path, file in tree.admitted.items() if path not in chosen}),
         contents={path: content for path, content in tree.contents.items() if path not in chosen},

@@ -60,7 +60,7 @@ class DataSpec:
     replay_share: float = 0.1
     """Of the samples: text that is not the project's, against forgetting."""
     held_out: int = 300
-    """Most places in the newest code that are kept apart for measuring."""
+    """Most places in the newest code that are kept apart for measuring; 0 = all of it is trained on, nothing proven."""
     least_held_out: int = 40
     """Where the newest commits give fewer places than that, whole files are held out instead."""
     exclude: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class TrainerSpec:
     processes: int = 1
     """That share each step; on GPUs, each has one of its own."""
     threads: int = 0
-    """CPU threads of each; 0 = one for each physical core."""
+    """CPU threads of each; 0 = one for each physical core, less those that other programs keep busy."""
     seed: int = 0
 
 

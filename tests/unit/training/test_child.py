@@ -198,6 +198,23 @@ def test_too_little_code_says_how_much_is_needed(app: App, tmp_path: Path) -> No
     assert not (Path(spec.folder) / "scratch").exists()
 
 
+@pytest.mark.timeout(900)
+def test_a_run_that_measures_at_no_place_leaves_its_adapter_to_the_user(app: App, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", modules=16, functions=8)
+    spec = spec_for(app, project)
+    spec = replace(spec, data=replace(spec.data, held_out=0), trainer=replace(spec.trainer, minutes=0.0, steps=20))
+    run = app.training.start(spec)
+    last = app.training.end_of(run).result(PATIENCE)
+    log = (Path(spec.folder) / "run.log").read_text()
+    assert last.state is RunState.SUCCEEDED, f"{last.message}\n{log}"
+    assert "only 0 places in the newest code could be measured" in last.message
+    assert (last.figures["nll_base"], last.steps) == (None, 20)
+    assert app.worker.card is None or app.worker.card.adapter == ""
+    (entry,) = app.adapters.entries(project).result(PATIENCE)
+    assert app.adapters.promote(entry.adapter.id).result(PATIENCE)
+    assert app.adapters.entries(project).result(PATIENCE)[0].values()["active"]
+
+
 def token(*, cancelled: bool = False) -> object:
     from intract_lsp.completion.generation import CancelToken
 

@@ -246,6 +246,19 @@ def test_without_a_history_whole_files_are_held_out(tmp_path: Path, kind: str) -
     assert {piece.path for file in cut_tree(spec(tmp_path)).held_out for piece in file.pieces} == held
 
 
+@pytest.mark.parametrize("has_git", [True, False])
+def test_without_places_to_measure_at_all_code_is_trained_on(tmp_path: Path, template: Path, has_git: bool) -> None:
+    copy(template, tmp_path)
+    if not has_git:
+        (tmp_path / ".git").rename(tmp_path.parent / "elsewhere")
+    tree = cut_tree(spec(tmp_path, held_out=0))
+    assert {file.path: file.text for file in tree.files} == {
+        f"src/{path.name}": path.read_text() for path in (tmp_path / "src").iterdir()
+    }
+    assert (tree.held_out, tree.new_files, tree.weak) == ((), (), False)
+    assert cut_tree(spec(tmp_path, held_out=0), (tree.commit, tree.head)) == tree
+
+
 def test_ignored_secret_and_vanished_files_stay_out(tmp_path: Path, template: Path) -> None:
     copy(template, tmp_path)
     commit(
