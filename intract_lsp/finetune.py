@@ -136,12 +136,18 @@ def _interrupted(app: App, spec: RunSpec) -> str | None:
     same = None
     for status in app.training.statuses():
         earlier = app.training.spec_of(status.run)
-        alike = earlier is not None and replace(earlier, id=spec.id, folder=spec.folder, serving=spec.serving) == spec
-        if alike and same is None:
+        if earlier is not None and _asks_the_same(spec, earlier) and same is None:
             same = status.run
         else:
             app.training.cancel(status.run)
     return same
+
+
+def _asks_the_same(spec: RunSpec, earlier: RunSpec) -> bool:
+    """Return whether what is asked is what an earlier run does; where memory ran out, that one computes more slowly."""
+    checkpointing = earlier.trainer.gradient_checkpointing or spec.trainer.gradient_checkpointing
+    trainer = replace(spec.trainer, gradient_checkpointing=checkpointing)
+    return replace(spec, id=earlier.id, folder=earlier.folder, serving=earlier.serving, trainer=trainer) == earlier
 
 
 def _wait(app: App, run: str) -> RunStatus:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,31 @@ def test_a_dry_run_shows_what_would_be_learnt_from(invoke: Callable[..., Result]
     assert not (default_paths().data / "runs").exists()
 
 
+def test_a_dry_run_tells_the_time_that_steps_and_epochs_take(
+    invoke: Callable[..., Result], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("intract_lsp.training.dry_run.tokens_a_second", lambda spec: 10.0)
+    monkeypatch.setattr("intract_lsp.training.dry_run.measuring_seconds", lambda minutes: 100.0)
+
+    def looked(*options: str) -> dict[str, Any]:
+        changes = [part for option in options for part in ("--set", f"training.{option}")]
+        result = invoke("finetune", str(project), "--dry-run", *changes, settings=True)
+        values = last_line(result)
+        minutes = values["seconds_expected"] / 60
+        assert f"At most about {minutes:,.0f} minutes in all, at some 10 tokens a second." in result.stdout
+        return values
+
+    by_steps = looked("steps=40", "batch_size=2")
+    tokens = sum(by_steps["data"]["tokens"].values()) / by_steps["samples"]
+    training = by_steps["seconds_expected"] - by_steps["seconds"] - 100
+    assert training == pytest.approx(40 * 2 * tokens / 10, abs=1)
+    by_epochs = looked("epochs=1", "batch_size=2")
+    assert by_epochs["most_steps"] == round(by_epochs["steps_an_epoch"])
+    assert by_epochs["seconds_expected"] > by_steps["seconds_expected"]
+    shorter = looked("epochs=1", "minutes=0.5")
+    assert shorter["seconds_expected"] - shorter["seconds"] == pytest.approx(130, abs=1)
+
+
 def test_settings_reach_the_run(invoke: Callable[..., Result], project: Path) -> None:
     script(project, {"say": REJECTED})
     options = ("--set", "training.lora_r=3", "--set", "training.steps=7")
@@ -202,6 +228,25 @@ def test_a_run_that_was_left_behind_goes_on(invoke: Callable[..., Result], proje
     values = last_line(invoke("finetune", str(project), "--minutes", "5", "--json", settings=True))
     assert (values["run"] != left, values["status"]) == (True, "rejected")
     assert not (default_paths().data / "runs" / left).exists()
+
+
+@pytest.mark.parametrize(("was", "asked", "goes_on"), [(True, False, True), (True, True, True), (False, True, False)])
+def test_a_run_that_went_on_with_less_memory_is_the_one_that_was_asked_for(
+    invoke: Callable[..., Result], project: Path, model: Path, was: bool, asked: bool, goes_on: bool
+) -> None:
+    script(project, {"say": STEP}, {"hold": "go"}, {"say": REJECTED})
+    settings, _ = load_settings(default_paths(), [f'model.name="{model}"'])
+    first = build_app(settings, default_paths(), "echo", watch=False)
+    spec = first.new_run(project, {"minutes": 3})
+    spec = replace(spec, trainer=replace(spec.trainer, gradient_checkpointing=was))
+    run = first.training.start(spec)
+    until(lambda: (status := first.training.status(run)) is not None and status.step)
+    assert first.stop()
+    (project / "go").touch()
+    options = ("--minutes", "3", "--json", "--set", f'training.gradient_checkpointing="{"on" if asked else "off"}"')
+    values = last_line(invoke("finetune", str(project), *options, settings=True))
+    assert values["status"] == "rejected"
+    assert (values["run"] == run) is goes_on
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
