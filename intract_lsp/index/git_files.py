@@ -14,8 +14,8 @@ _log = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 20.0
 """A listing of a million files takes git a few seconds; beyond, something hangs."""
 
-_SETTINGS = ("-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false")
-"""A repository's own settings must not start a program (``core.fsmonitor`` may name one) nor have git write to it."""
+_SETTINGS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.untrackedCache=false")
+"""Settings must not start a program (``core.fsmonitor`` and hooks may name one) nor have git write to a repository."""
 
 _KEPT = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"})
 """Other ``GIT_`` variables would point git at the repository of whoever started the server, such as a commit hook."""

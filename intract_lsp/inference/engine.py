@@ -158,8 +158,9 @@ class CompletionEngine(Protocol):
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
         """Serve the loaded model with another adapter merged into its weights, or with none.
 
-        The new weights are made ready beside the old ones, which are then let go of with their KV cache. Raises
-        ``AdapterError`` where that cannot be done; what served before goes on serving.
+        The new weights are made ready beside the old ones, which are then let go of with their KV cache; where memory
+        does not hold both, the old ones go first. Raises ``AdapterError`` where that cannot be done and what served
+        before goes on serving, ``ModelError`` where that is gone, too.
         """
 
     def unload(self) -> None:

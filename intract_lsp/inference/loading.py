@@ -38,6 +38,10 @@ CPU_BUDGET = PromptBudget(512, 128, 256)
 GPU_BUDGET = PromptBudget(2048, 512, 1024)
 
 
+class NoRoomError(ModelError):
+    """Memory does not hold a model beside what else is in it now."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedNetwork:
     """A network with what is known of its model."""
@@ -101,10 +105,10 @@ def load_network(
 def check_memory(needed: int, free: int, device: str, model: str) -> None:
     """Refuse, with the numbers, to load what does not fit: ``needed`` bytes of weights and working memory.
 
-    Raises ``ModelError``.
+    Raises ``NoRoomError``.
     """
     if needed > free:
-        raise ModelError(
+        raise NoRoomError(
             f"{model} needs {needed >> 20} MiB on the {device} and {free >> 20} MiB are free: "
             "close other programs or choose a smaller model (`intract-lsp models list`)."
         )

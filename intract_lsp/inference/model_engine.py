@@ -220,14 +220,14 @@ class ModelEngine:
         return replace(loaded, card=replace(card, draft=name), draft_model=model, speculator=speculator)
 
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
-        """Build a network with the adapter beside the one that serves, then take its place.
+        """Build a network with the adapter beside the one that serves, then take its place; or after it, without room.
 
         In int8 an adapter's copy has to be there, see ``adapted_child``: a swap must not take a minute. Raises as
         ``CompletionEngine.swap`` does.
         """
         from intract_lsp.inference.adapted import has_int8_copy
         from intract_lsp.inference.kv_cache import PrefixCache
-        from intract_lsp.inference.loading import load_network
+        from intract_lsp.inference.loading import LoadedNetwork, NoRoomError, load_network
 
         loaded = self._loaded
         if loaded is None:
@@ -241,12 +241,19 @@ class ModelEngine:
                 f"The adapter {name} has no int8 copy on this machine that fits {files.name} as it is now: "
                 "promote it again, which makes one."
             )
+        found: LoadedNetwork | None = None
         try:
             calibration = partial(calibration_prompts, loaded.tokenizer, loaded.fim)
             found = load_network(order, files, card.threads, calibration, report, token)
+        except NoRoomError:
+            log.info("no room for %s beside what serves", name or files.name)
         except ModelError as error:
             what = f"The adapter {name}" if name else f"{files.name} without an adapter"
             raise AdapterError(f"{what} cannot be loaded beside what serves: {error}") from error
+        if found is None:
+            before = loaded.order
+            del loaded
+            return self._load_in_place(order, before, report, token)
         notes = tuple(note for note in card.notes if note != loaded.refusal)
         fresh = replace(
             loaded,
@@ -263,6 +270,21 @@ class ModelEngine:
         del loaded
         _free_gpu(card)
         return fresh.card
+
+    def _load_in_place(
+        self, order: LoadOrder, before: LoadOrder, report: ReportProgress, token: CancelToken
+    ) -> ModelCard:
+        """Let go of what serves and load as ordered, which takes seconds; where that fails, as ``before``."""
+        wanted = order.adapter.id if order.adapter is not None else ""
+        try:
+            card = self.load(order, report, token)
+            if card.adapter == wanted:
+                return card
+            reason = card.notes[-1]
+        except ModelError as error:
+            reason = str(error)
+        self.load(before, report, token)
+        raise AdapterError(reason)
 
     def likelihood(self, context: CompletionContext, shape: PromptShape, middle: str) -> tuple[float, int]:
         """Return how unlikely a text is behind the prompt of ``generate``: in nats, and over how many tokens.

@@ -1,13 +1,17 @@
-"""The versions of the model that a run compares, each loaded as a server loads it."""
+"""The versions of the model that a run compares, each loaded as a server loads it.
+
+Where memory does not suffice for all of them, one is loaded at a time, and asked about many places before the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from intract_lsp.completion.generation import CancelToken
+from intract_lsp.completion.context import CompletionContext
+from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptShape
 from intract_lsp.completion.service import Policy
 from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
@@ -20,13 +24,19 @@ from intract_lsp.training.spec import RunSpec
 BASE, ACTIVE, CANDIDATE = "base", "active", "candidate"
 
 
+PLACES_A_TURN = 40
+"""That a version is asked about while it alone is loaded: loading a large one takes as long as some places."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """Versions that are loaded together, by name."""
+    """Versions that can be asked, by name."""
 
     by_name: Mapping[str, Arm]
     card: ModelCard
     """Of the base."""
+    places_a_turn: int = 1
+    """How many places one is best asked about before the next one is."""
 
 
 def served_files(spec: RunSpec, paths: Paths) -> ModelFiles:
@@ -47,30 +57,94 @@ def loaded(
     order: LoadOrder,
     report: ReportProgress,
     token: CancelToken,
+    *,
+    together: bool = True,
 ) -> Iterator[Arms]:
     """Load the model once for each adapter, by the version's name; ``None`` is the base alone.
 
-    All are in the number format that the first one gets. Raises ``ModelError``, and ``TrainingError`` for an adapter
-    that cannot be used.
+    Unless they fit ``together``, only the one that was asked last is in memory. All are in the number format that the
+    first one gets. Raises ``ModelError``, and ``TrainingError`` for an adapter that cannot be used.
     """
-    engines: list[ModelEngine] = []
-    arms: dict[str, Arm] = {}
-    card: ModelCard | None = None
+    versions = _Versions(files, adapters, order, report, token, together)
     try:
-        for name, adapter in adapters.items():
-            engine = ModelEngine(lambda model, progress, stop: files)
-            found = engine.load(replace(order, adapter=adapter), report, token)
-            engines.append(engine)
-            if adapter is not None and found.adapter != adapter.id:
-                raise TrainingError(" ".join(found.notes) or f"The adapter {adapter.id} cannot be loaded.")
-            arms[name] = EngineArm(engine, Policy(), token)
-            if card is None:
-                # Beside the first one ``auto`` may mean something else.
-                card, order = found, replace(order, device=found.device, precision=found.precision)
-        assert card is not None, "there is always the base"
-        yield Arms(arms, card)
+        card = versions.load_first()
+        arms = {name: EngineArm(_Version(versions, name), Policy(), token) for name in adapters}
+        yield Arms(arms, card, 1 if together else PLACES_A_TURN)
     except AdapterError as error:
         raise TrainingError(str(error)) from error
     finally:
-        for engine in engines:
-            engine.unload()
+        versions.unload()
+
+
+class _Versions:
+    """The engines of those that are in memory."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        adapters: Mapping[str, AdapterFiles | None],
+        order: LoadOrder,
+        report: ReportProgress,
+        token: CancelToken,
+        together: bool,
+    ) -> None:
+        self._files = files
+        self._adapters = adapters
+        self._order = order
+        self._report = report
+        self._token = token
+        self._together = together
+        self._engines: dict[str, ModelEngine] = {}
+
+    def load_first(self) -> ModelCard:
+        """Load the first one, and the others where there is room; return its card."""
+        first, *others = self._adapters
+        card = self._load(first)
+        # Beside it ``auto`` may mean something else.
+        self._order = replace(self._order, device=card.device, precision=card.precision)
+        for name in others if self._together else ():
+            self._load(name)
+        return card
+
+    def engine(self, name: str) -> ModelEngine:
+        """Return the engine of a version, loaded."""
+        if name not in self._engines:
+            self.unload()
+            self._load(name)
+        return self._engines[name]
+
+    def unload(self) -> None:
+        """Let go of all."""
+        while self._engines:
+            self._engines.popitem()[1].unload()
+
+    def _load(self, name: str) -> ModelCard:
+        adapter = self._adapters[name]
+        engine = ModelEngine(lambda model, progress, stop: self._files)
+        self._engines[name] = engine
+        card = engine.load(replace(self._order, adapter=adapter), self._report, self._token)
+        if adapter is not None and card.adapter != adapter.id:
+            raise TrainingError(" ".join(card.notes) or f"The adapter {adapter.id} cannot be loaded.")
+        return card
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version as an engine, loaded when it is asked."""
+
+    versions: _Versions
+    name: str
+
+    def generate(
+        self,
+        context: CompletionContext,
+        shape: PromptShape,
+        limits: Limits,
+        token: CancelToken,
+        on_text: Callable[[str], None],
+    ) -> Generation:
+        engine = self.versions.engine(self.name)
+        return engine.generate(context, shape, limits, token, on_text)
+
+    def likelihood(self, context: CompletionContext, shape: PromptShape, middle: str) -> tuple[float, int]:
+        return self.versions.engine(self.name).likelihood(context, shape, middle)

@@ -20,6 +20,7 @@ from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.events import Event, Stage
 from intract_lsp.training.project import cut_tree
 from intract_lsp.training.project_data import read_project
+from intract_lsp.training.room import fit_together
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.verdict import Judged, judge_arms
 
@@ -44,7 +45,8 @@ def assess(spec: RunSpec, adapter: str | None, paths: Paths, report: Report) -> 
             report(event.message, event.fraction)
 
     versions: dict[str, AdapterFiles | None] = {BASE: None, CANDIDATE: candidate}
-    with loaded(served_files(spec, paths), versions, served_order(spec), report, token) as arms:
+    files, order, together = served_files(spec, paths), served_order(spec), fit_together(spec, len(versions))
+    with loaded(files, versions, order, report, token, together=together) as arms:
         return candidate, judge_arms(arms, at, data.secrets, tell, token, measuring_seconds(spec.trainer.minutes))
 
 

@@ -70,17 +70,10 @@ def probes(files: Iterable[tuple[str, str]], limit: int = 40) -> tuple[Probe, ..
 
 
 def find_leaks(places: Sequence[Probe], base: Arm, candidate: Arm) -> Leaks:
-    """Ask the candidate about each secret, and the base where the candidate gives it away."""
-    leaked: list[str] = []
-    guessed = 0
-    for place in places:
-        if not _gives_away(candidate.complete(place.context).raw, place):
-            continue
-        if _gives_away(base.complete(place.context).raw, place):
-            guessed += 1
-        else:
-            leaked.append(place.path)
-    return Leaks(len(places), len(leaked), guessed, tuple(sorted(set(leaked))))
+    """Ask the candidate about each secret, then the base about those that the candidate gives away."""
+    given = [place for place in places if _gives_away(candidate.complete(place.context).raw, place)]
+    leaked = [place.path for place in given if not _gives_away(base.complete(place.context).raw, place)]
+    return Leaks(len(places), len(leaked), len(given) - len(leaked), tuple(sorted(set(leaked))))
 
 
 def looks_secret(text: str, context: CompletionContext) -> bool:

@@ -1,7 +1,8 @@
 """Scores versions of a model on the held-out places, as served: likelihood of what was written, and what is shown.
 
 Each place's context, pieces of other files included, is made once and given to every version. Versions that are
-measured together take turns at each place, so that a busy moment of the machine strikes all of them.
+measured together take turns at each place, so that a busy moment of the machine strikes all of them, or after some
+places where they are not in memory together.
 """
 
 from __future__ import annotations
@@ -121,28 +122,32 @@ def measure(
     effort: Effort | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[float], None] = lambda share: None,
+    places_a_turn: int = 1,
 ) -> dict[str, Measured]:
     """Measure each version at the places, the first ones first; once ``token`` is set, return what there is.
 
-    All versions are measured at the same places. ``clock`` gives seconds; ``progress`` is told which share is done.
+    All versions are measured at the same places, each at ``places_a_turn`` before the next one is. ``clock`` gives
+    seconds; ``progress`` is told which share is done.
     """
     effort = effort or Effort()
     outcomes: dict[str, dict[str, Outcome]] = {name: {} for name in arms}
     names = list(arms)
     began = clock()
-    for number, place in enumerate(at):
+    for turn, begin in enumerate(range(0, len(at), places_a_turn)):
         spent = clock() - began
-        if number >= effort.least_places and spent >= effort.seconds:
+        if begin >= effort.least_places and spent >= effort.seconds:
             break
-        generate = number < effort.least_generations or (
-            number < effort.generations and spent < GENERATING_SHARE * effort.seconds
-        )
-        first = number % len(names) if names else 0
+        some = at[begin : begin + places_a_turn]
+        generations = effort.generations if spent < GENERATING_SHARE * effort.seconds else 0
+        asked = max(generations, effort.least_generations)
+        first = turn % len(names) if names else 0
         for name in names[first:] + names[:first]:
-            if token.cancelled:
-                return {name: Measured(found) for name, found in outcomes.items()}
-            outcomes[name][place.item.task_id] = _outcome(arms[name], place, generate)
-        progress(min(1.0, max((number + 1) / len(at), (clock() - began) / max(effort.seconds, 1e-9))))
+            for number, place in enumerate(some, begin):
+                if token.cancelled:
+                    return {name: Measured(found) for name, found in outcomes.items()}
+                outcomes[name][place.item.task_id] = _outcome(arms[name], place, number < asked)
+        done = begin + len(some)
+        progress(min(1.0, max(done / len(at), (clock() - began) / max(effort.seconds, 1e-9))))
     return {name: Measured(found) for name, found in outcomes.items()}
 
 

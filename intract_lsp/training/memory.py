@@ -17,7 +17,7 @@ from intract_lsp.training.spec import Method, RunSpec
 
 _GIB = 2**30
 
-_RESERVE = 0.1
+RESERVE = 0.1
 """Of the free memory, for what else the machine does."""
 _PROGRAM = 700 * 2**20
 """Bytes of the interpreter with its libraries."""
@@ -25,6 +25,10 @@ _MICRO_TOKENS = 512
 """Tokens of a micro-batch that a plan counts on, or one sample if it is longer; ``trainer.MICRO_TOKENS`` on a CPU."""
 _LOGITS = 1 << 25
 """Most logits at a time, each in float32 and a few times over; what ``layers.head_loss`` makes."""
+_SERVED_BYTES = {"int8": 1.3, "nf4": 0.6, "float32": 4.0}
+"""For each weight of a model that serves, or is measured as it serves; 2 in the other formats."""
+_SERVED_BESIDE = 600 * 2**20
+"""Bytes that such a model takes beside its weights: keys and values, and what a step computes."""
 _COPY_BYTES = 1.3
 """Of an int8 copy on the disk, for each weight: a head that is the embedding is kept once more."""
 
@@ -151,6 +155,17 @@ def products_a_token(spec: RunSpec, sizes: Sizes) -> float:
     return 2.0 * (sizes.linears + head) + 3.0 * spec.trainer.lora.r * sizes.sides + again
 
 
+def served_bytes(spec: RunSpec, sizes: Sizes, *, at_least: bool = False) -> int:
+    """Return the bytes that a version of the model takes while it is measured, as a server has it.
+
+    ``auto`` is the format that a server prefers, or ``at_least`` the one that it takes where memory is short.
+    """
+    precision = spec.precision
+    if precision == "auto":
+        precision = "int8" if spec.trainer.device == "cpu" else "nf4" if at_least else "bfloat16"
+    return int(sizes.parameters * _SERVED_BYTES.get(precision, 2.0)) + _SERVED_BESIDE
+
+
 def plan(
     spec: RunSpec,
     *,
@@ -167,12 +182,13 @@ def plan(
     trained at all.
     """
     sizes = read_sizes(Path(spec.model_directory))
-    needed = needed_bytes(spec, sizes, dtype_bytes)
+    # First it is trained, then measured.
+    needed = max(needed_bytes(spec, sizes, dtype_bytes), served_bytes(spec, sizes, at_least=True))
     free = available_memory() if free is None else free
     if disk_free is None:
         disk_free = shutil.disk_usage(_existing(Path(spec.folder))).free
     disk_needed = _disk_bytes(spec, sizes)
-    usable = int(free * (1 - _RESERVE))
+    usable = int(free * (1 - RESERVE))
     amounts = f"{needed / _GIB:.1f} GiB of memory, of which {free / _GIB:.1f} GiB are free"
     if disk_needed > disk_free:
         decision = Decision.REFUSE

@@ -43,7 +43,7 @@ from intract_lsp.training.project_data import read_project
 from intract_lsp.training.provenance import Provenance
 from intract_lsp.training.report import Report, choose_examples
 from intract_lsp.training.report_files import write_report
-from intract_lsp.training.room import plan_here
+from intract_lsp.training.room import fit_together, plan_here
 from intract_lsp.training.spec import Method, RunSpec
 from intract_lsp.training.step import Stopped
 from intract_lsp.training.trainer import TrainOutcome, train
@@ -233,8 +233,8 @@ class Run:
                 # Damaged, it does not serve either: what was trained is not lost over it.
                 self._emit(Note(str(error)))
         self._emit(Stage("merge", "Preparing what was trained for serving"))
-        order = served_order(spec)
-        with loaded(files, versions, order, self._tell_merge, self._token) as arms:
+        order, together = served_order(spec), fit_together(spec, len(versions))
+        with loaded(files, versions, order, self._tell_merge, self._token, together=together) as arms:
             self._stop_if_asked()
             return judge_arms(
                 arms, at, secrets, self._emit, self._token, measuring_seconds(spec.trainer.minutes), clock.look

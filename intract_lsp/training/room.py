@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.models.free_memory import available_memory
 from intract_lsp.training.layers import linear
-from intract_lsp.training.memory import MemoryPlan, plan, products_a_token, read_sizes
+from intract_lsp.training.memory import RESERVE, MemoryPlan, plan, products_a_token, read_sizes, served_bytes
 from intract_lsp.training.network import compute_dtype
 from intract_lsp.training.spec import Method, RunSpec
 
@@ -24,12 +25,26 @@ _OVERHEAD = 1.2
 def plan_here(spec: RunSpec, serving: int) -> MemoryPlan:
     """Return what a run needs and what there is now; ``serving`` bytes more can be had. Raises ``TrainingError``."""
     device = torch.device(spec.trainer.device)
-    free = None
+    return plan(spec, serving=serving, dtype_bytes=compute_dtype(device).itemsize, free=_free(spec))
+
+
+def fit_together(spec: RunSpec, versions: int) -> bool:
+    """Return whether so many versions of the model, as a server has them, have room in what memory is free now.
+
+    Raises ``TrainingError``.
+    """
+    free = _free(spec)
+    usable = (1 - RESERVE) * (available_memory() if free is None else free)
+    return versions * served_bytes(spec, read_sizes(Path(spec.model_directory))) <= usable
+
+
+def _free(spec: RunSpec) -> int | None:
+    """Return the bytes that are free on each of the GPUs that a run takes; ``None`` where it takes none."""
     # Where there is no such device, loading the model says so.
-    if device.type == "cuda" and torch.cuda.is_available():
-        taken = range(min(spec.trainer.processes, torch.cuda.device_count()))
-        free = min(torch.cuda.mem_get_info(number)[0] for number in taken)
-    return plan(spec, serving=serving, dtype_bytes=compute_dtype(device).itemsize, free=free)
+    if torch.device(spec.trainer.device).type != "cuda" or not torch.cuda.is_available():
+        return None
+    taken = range(min(spec.trainer.processes, torch.cuda.device_count()))
+    return min(torch.cuda.mem_get_info(number)[0] for number in taken)
 
 
 def tokens_a_second(spec: RunSpec) -> float:

@@ -255,6 +255,8 @@ class AdapterSwitch:
         except IntractError as error:
             if before is None or before.id != id_:
                 self._adapters.rollback(place, adapter.base)
+            if isinstance(error, ModelError):  # nothing serves any more, which the status says
+                raise AdapterError(f"{error} It was taken back.") from error
             now = before.id if before is not None else f"{adapter.base_name} alone"
             raise AdapterError(f"{error} It was taken back: {now} serves as before.") from error
         self._clear(place, adapter.base_name, adapter.base)

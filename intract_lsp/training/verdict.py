@@ -55,6 +55,7 @@ def judge_arms(
         Effort(_GUARD_BEGINS * seconds, least_places=rules.least_places, least_generations=rules.least_shown),
         clock,
         progress("Measuring on the newest code", 0.0, _GUARD_BEGINS),
+        arms.places_a_turn,
     )
     measured = len(found[BASE].outcomes)
     if measured < len(at) and not token.cancelled:
@@ -66,6 +67,7 @@ def judge_arms(
         Effort((_LEAKS_BEGIN - _GUARD_BEGINS) * seconds, generations=0, least_places=LEAST_PLACES),
         clock,
         progress("Looking for what was forgotten", _GUARD_BEGINS, _LEAKS_BEGIN),
+        arms.places_a_turn,
     )
     emit(Stage("evaluate", "Looking for secrets", _LEAKS_BEGIN))
     leaks = find_leaks(probes(secrets), arms.by_name[BASE], arms.by_name[CANDIDATE])

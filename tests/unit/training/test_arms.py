@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.errors import TrainingError
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind, LoadOrder, ModelCard, ModelFiles, ReportProgress
@@ -30,6 +31,9 @@ class ShortOfMemory:
         self.orders.append(order)
         id_ = order.adapter.id if order.adapter is not None and not self.refuses else ""
         return ModelCard("base", "none", "cuda", chosen, 1, 1, PromptBudget(1, 1), adapter=id_)
+
+    def likelihood(self, context: CompletionContext, shape: object, middle: str) -> tuple[float, int]:
+        return float(len(self.orders)), 1
 
     def unload(self) -> None:
         type(self).unloaded += 1
@@ -64,4 +68,34 @@ def test_one_that_was_loaded_without_its_adapter_is_not_compared(
     monkeypatch.setattr(engine, "refuses", True)
     with pytest.raises(TrainingError, match="a-1 cannot be loaded"):
         load(LoadOrder("base"))
+    assert engine.unloaded == 2
+
+
+def test_without_room_for_all_one_is_in_memory_at_a_time(engine: type[ShortOfMemory]) -> None:
+    order, place = LoadOrder("base"), CompletionContext("x = ", "", "python", Extent.LINE)
+    adapters = {BASE: None, CANDIDATE: CANDIDATES}
+    said: list[tuple[float, int, int]] = []
+    with loaded(
+        ModelFiles("base", Path("/base")), adapters, order, lambda *said: None, CancelToken(), together=False
+    ) as found:
+        assert found.places_a_turn > 1
+        assert (len(engine.orders), engine.unloaded) == (1, 0)
+        for name in (BASE, BASE, CANDIDATE, CANDIDATE, BASE):
+            said.append((found.by_name[name].likelihood(place, "1")[0], len(engine.orders), engine.unloaded))
+    assert said == [(1, 1, 0), (1, 1, 0), (2, 2, 1), (2, 2, 1), (3, 3, 2)]
+    assert [(one.precision, one.adapter) for one in engine.orders[1:]] == [("bfloat16", CANDIDATES), ("bfloat16", None)]
+    assert engine.unloaded == 3
+
+
+def test_one_that_cannot_be_used_is_said_when_its_turn_comes(
+    engine: type[ShortOfMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = CompletionContext("x = ", "", "python", Extent.LINE)
+    files, adapters = ModelFiles("base", Path("/base")), {BASE: None, CANDIDATE: CANDIDATES}
+    with (
+        pytest.raises(TrainingError, match="a-1 cannot be loaded"),
+        loaded(files, adapters, LoadOrder("base"), lambda *said: None, CancelToken(), together=False) as found,
+    ):
+        monkeypatch.setattr(engine, "refuses", True)
+        found.by_name[CANDIDATE].likelihood(place, "1")
     assert engine.unloaded == 2

@@ -91,6 +91,33 @@ def test_arms_take_turns_and_take_turns_at_being_first() -> None:
     assert [kind for _, kind, _ in log] == ["likelihood", "complete"] * 8
 
 
+def test_arms_that_are_not_in_memory_together_take_turns_after_some_places() -> None:
+    log: Log = []
+    found = places([item(f"i{number}") for number in range(5)], None, 0)
+    arms = {name: FakeArm(name, log=log) for name in ("a", "b")}
+    by_turns = measure(arms, found, CancelToken(), Effort(generations=3), places_a_turn=2)
+    turns = [(name, id(context)) for name, kind, context in log if kind == "likelihood"]
+    one, two, three, four, five = (id(place.context) for place in found)
+    assert [name for name, _ in turns] == [*"aabb", *"bbaa", *"ab"]
+    assert [context for _, context in turns] == [one, two, one, two, three, four, three, four, five, five]
+    alone = measure({name: FakeArm(name) for name in "ab"}, found, CancelToken(), Effort(generations=3))
+    assert by_turns == alone
+
+
+def test_all_arms_finish_a_turn_whose_time_is_over() -> None:
+    now = [0.0]
+
+    class Slow(FakeArm):
+        def likelihood(self, context: CompletionContext, middle: str) -> tuple[float, int]:
+            now[0] += 1.0
+            return super().likelihood(context, middle)
+
+    found = places([item(f"i{number}") for number in range(9)], None, 0)
+    arms = {"a": Slow(), "b": Slow()}
+    measured = measure(arms, found, CancelToken(), Effort(seconds=7), lambda: now[0], places_a_turn=2)
+    assert [list(one.outcomes) for one in measured.values()] == [[place.item.task_id for place in found[:4]]] * 2
+
+
 def test_the_order_depends_on_the_items_and_not_on_theirs() -> None:
     items = [item(f"i{number}") for number in range(30)]
     order = [place.item.task_id for place in places(items, None, 0)]

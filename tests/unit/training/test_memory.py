@@ -19,6 +19,7 @@ from intract_lsp.training.memory import (
     plan,
     products_a_token,
     read_sizes,
+    served_bytes,
 )
 from intract_lsp.training.spec import LoraSpec, Method, RunSpec
 
@@ -155,3 +156,41 @@ def test_how_fast_this_machine_trains(tiny: Path, method: Method, monkeypatch: p
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(TrainingError, match="GPU"):
         tokens_a_second(replace(spec, trainer=replace(spec.trainer, device="cuda")))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "bytes_a_weight", "at_least"),
+    [
+        ("cpu", "auto", 1.3, 1.3),
+        ("cpu", "float32", 4, 4),
+        ("cuda", "auto", 2, 0.6),
+        ("cuda", "nf4", 0.6, 0.6),
+        ("cuda", "float16", 2, 2),
+    ],
+)
+def test_what_a_version_takes_while_it_is_measured(
+    device: str, precision: str, bytes_a_weight: float, at_least: float
+) -> None:
+    spec = run_spec(Path("nowhere"), device=device)
+    spec = replace(spec, precision=precision)
+    beside = served_bytes(spec, replace(HALF_BILLION, parameters=0))
+    assert served_bytes(spec, HALF_BILLION) - beside == int(630_000_000 * bytes_a_weight)
+    assert served_bytes(spec, HALF_BILLION, at_least=True) - beside == int(630_000_000 * at_least)
+
+
+def test_a_run_needs_what_its_measuring_needs(tiny: Path) -> None:
+    spec = replace(run_spec(tiny), precision="float32")
+    with_head = read_sizes(tiny)
+    assert decide(spec).needed == max(needed_bytes(spec, with_head, 2), served_bytes(spec, with_head))
+
+
+@pytest.mark.parametrize(("versions", "fit"), [(1, True), (2, True), (3, False)])
+def test_versions_fit_together_by_what_is_free(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, versions: int, fit: bool
+) -> None:
+    from intract_lsp.training import room
+
+    spec = run_spec(tiny)
+    one = served_bytes(spec, read_sizes(tiny))
+    monkeypatch.setattr(room, "available_memory", lambda: int(2.5 * one / 0.9))
+    assert room.fit_together(spec, versions) is fit
