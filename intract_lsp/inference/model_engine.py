@@ -234,7 +234,7 @@ class ModelEngine:
             raise AdapterError("No model is loaded that an adapter could be used with: load one first.")
         files, card = loaded.files, loaded.card
         # As it was chosen when all memory was free: beside the old weights ``auto`` may mean something else.
-        order = replace(loaded.order, adapter=adapter, device=card.device, precision=card.precision)
+        order = replace(loaded.order, adapter=adapter, refusal="", device=card.device, precision=card.precision)
         name = adapter.id if adapter is not None else ""
         if card.precision == "int8" and adapter is not None and not has_int8_copy(files, adapter):
             raise AdapterError(

@@ -221,9 +221,10 @@ def test_an_adapter_without_room_beside_what_serves_takes_its_place(
     fresh.unload()
     engine = engine_for(base)
     memory = Memory(monkeypatch, True, False, True, False, True)
-    load(engine)
+    assert "It is damaged." in " ".join(load(engine, replace(FLOAT, refusal="It is damaged.")).notes)
     plain = all_it_says(engine)
-    assert swap(engine, adapters["one"]).adapter == adapters["one"].id
+    card = swap(engine, adapters["one"])
+    assert (card.adapter, "damaged" in " ".join(card.notes)) == (adapters["one"].id, False)
     assert all_it_says(engine) == expected
     assert swap(engine, None).adapter == ""
     assert all_it_says(engine) == plain
