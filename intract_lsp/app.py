@@ -219,7 +219,9 @@ def build_app(settings: SettingsStack, paths: Paths, engine: str = "model", *, w
     now = settings.current
     # Compiled kernels are kept with all else that can be made again; numba reads this when it is imported.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(paths.cache / "kernels"))
-    chosen: CompletionEngine = EchoEngine() if engine == "echo" else ModelEngine(_resolver(settings, paths))
+    chosen: CompletionEngine = EchoEngine()
+    if engine != "echo":
+        chosen = ModelEngine(_resolver(settings, paths), gives_way=lambda: training.worked)
     worker = InferenceWorker(chosen)
     cache = CompletionCache(now.completion.cache_kib * 1024)
     on_mains = at_most_every(BATTERY_SECONDS, lambda: not on_battery())

@@ -34,3 +34,7 @@ class TrainingError(IntractError):
 
 class AdapterError(IntractError):
     """An adapter cannot be used."""
+
+
+class AdapterRoomError(AdapterError):
+    """Memory does not hold a model with an adapter beside the one that serves."""

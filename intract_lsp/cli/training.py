@@ -73,7 +73,7 @@ def _echo_plan(values: dict[str, Any]) -> None:
         click.echo(f"left out: {found['files']:,} files. {reason}{such}")
     click.echo(values["memory"]["message"])
     minutes, rate = values["seconds_expected"] / 60, values["tokens_per_second"]
-    click.echo(f"At most about {minutes:,.0f} minutes in all, at some {rate:,.0f} tokens a second.")
+    click.echo(f"About {minutes:,.0f} minutes in all, at some {rate:,.0f} tokens a second.")
 
 
 @click.command("evaluate")

@@ -17,6 +17,9 @@ _TIMEOUT_SECONDS = 20.0
 _SETTINGS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.untrackedCache=false")
 """Settings must not start a program (``core.fsmonitor`` and hooks may name one) nor have git write to a repository."""
 
+_NO_CONTENT = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+"""What git calls an empty file."""
+
 _KEPT = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"})
 """Other ``GIT_`` variables would point git at the repository of whoever started the server, such as a commit hook."""
 
@@ -39,13 +42,16 @@ def listed_by_git(root: Path) -> list[str] | None:
     return paths
 
 
-def track_all(root: Path) -> None:
-    """Make a folder a repository of its own that tracks all files in it, whatever ignore rules say. None is read.
+def track(root: Path, paths: Iterable[str]) -> None:
+    """Make a folder a repository of its own that tracks these files, whatever ignore rules say. None is read.
 
-    Without git, or where it fails, nothing is changed.
+    Without git, or where it fails, the folder is none.
     """
-    if _git(root, ("init", "--quiet", "--template=")) is not None:
-        _git(root, ("add", "--all", "--force", "--intent-to-add", "--", "."))
+    entries = b"".join(f"100644 {_NO_CONTENT} 0\t".encode() + os.fsencode(path) + b"\0" for path in paths)
+    # No object is written: Windows would not let read-only files be deleted with the folder.
+    made = _git(root, ("-c", "init.defaultObjectFormat=sha1", "init", "--quiet", "--template="))
+    if made is None or _git(root, ("update-index", "-z", "--index-info"), entries) is None:
+        shutil.rmtree(root / ".git", ignore_errors=True)
 
 
 def ignored_by_git(root: Path, paths: Iterable[str]) -> frozenset[str] | None:

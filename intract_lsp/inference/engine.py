@@ -158,9 +158,9 @@ class CompletionEngine(Protocol):
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
         """Serve the loaded model with another adapter merged into its weights, or with none.
 
-        The new weights are made ready beside the old ones, which are then let go of with their KV cache; where memory
-        does not hold both, the old ones go first. Raises ``AdapterError`` where that cannot be done and what served
-        before goes on serving, ``ModelError`` where that is gone, too.
+        The new weights are made ready beside the old ones, which are then let go of with their KV cache. Raises
+        ``AdapterError`` where that cannot be done, ``AdapterRoomError`` for want of memory; what served before goes on
+        serving.
         """
 
     def unload(self) -> None:

@@ -5,6 +5,7 @@ Knows nothing of LSP, documents or settings files. One thread calls it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from intract_lsp.completion.prompt import (
     resolve_format,
     typed_room,
 )
-from intract_lsp.errors import AdapterError, ModelError
+from intract_lsp.errors import AdapterError, AdapterRoomError, ModelError
 from intract_lsp.inference.drafting import BRANCHES, Draft, Drafter
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.healing import Spelling, Vocabulary
@@ -116,9 +117,14 @@ class _Loaded:
 class ModelEngine:
     """Greedy completion with one model; keys and values of past prompts are kept."""
 
-    def __init__(self, resolve: Resolve, speculate: bool = True) -> None:
-        """Without ``speculate`` each step gives one token, as benches of plain decoding want it."""
+    def __init__(self, resolve: Resolve, speculate: bool = True, gives_way: Callable[[], float] = lambda: 0.0) -> None:
+        """Without ``speculate`` each step gives one token, as benches of plain decoding want it.
+
+        ``gives_way`` returns the processor seconds of what this program has begun and holds while completions are
+        computed: no core is left to that.
+        """
         self._resolve = resolve
+        self._gives_way = gives_way
         self._longest_draft = LONGEST_DRAFT if speculate else 0
         self._loaded: _Loaded | None = None
 
@@ -196,8 +202,11 @@ class ModelEngine:
             vocabulary=read.vocabulary,
             drafter=drafter,
             speculator=Speculator(drafter, tokenizer.decode, self._longest_draft),
-            threads=ThreadCount(threads) if found.device == "cpu" and not order.threads else None,
+            threads=self._follow(threads) if found.device == "cpu" and not order.threads else None,
         )
+
+    def _follow(self, threads: int) -> ThreadCount:
+        return ThreadCount(threads, own_seconds=lambda: time.process_time() + self._gives_way())
 
     def _with_draft_model(self, loaded: _Loaded, report: ReportProgress, token: CancelToken) -> _Loaded:
         """Load the model that drafts for this one, where the order names one; a note says where it cannot be used."""
@@ -220,40 +229,34 @@ class ModelEngine:
         return replace(loaded, card=replace(card, draft=name), draft_model=model, speculator=speculator)
 
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
-        """Build a network with the adapter beside the one that serves, then take its place; or after it, without room.
+        """Build a network with the adapter beside the one that serves, then take its place.
 
         In int8 an adapter's copy has to be there, see ``adapted_child``: a swap must not take a minute. Raises as
         ``CompletionEngine.swap`` does.
         """
         from intract_lsp.inference.adapted import has_int8_copy
         from intract_lsp.inference.kv_cache import PrefixCache
-        from intract_lsp.inference.loading import LoadedNetwork, NoRoomError, load_network
+        from intract_lsp.inference.loading import NoRoomError, load_network
 
         loaded = self._loaded
         if loaded is None:
             raise AdapterError("No model is loaded that an adapter could be used with: load one first.")
         files, card = loaded.files, loaded.card
         # As it was chosen when all memory was free: beside the old weights ``auto`` may mean something else.
-        order = replace(loaded.order, adapter=adapter, refusal="", device=card.device, precision=card.precision)
+        order = replace(loaded.order, adapter=adapter, device=card.device, precision=card.precision)
         name = adapter.id if adapter is not None else ""
         if card.precision == "int8" and adapter is not None and not has_int8_copy(files, adapter):
             raise AdapterError(
                 f"The adapter {name} has no int8 copy on this machine that fits {files.name} as it is now: "
                 "promote it again, which makes one."
             )
-        found: LoadedNetwork | None = None
         try:
             calibration = partial(calibration_prompts, loaded.tokenizer, loaded.fim)
             found = load_network(order, files, card.threads, calibration, report, token)
-        except NoRoomError:
-            log.info("no room for %s beside what serves", name or files.name)
         except ModelError as error:
             what = f"The adapter {name}" if name else f"{files.name} without an adapter"
-            raise AdapterError(f"{what} cannot be loaded beside what serves: {error}") from error
-        if found is None:
-            before = loaded.order
-            del loaded
-            return self._load_in_place(order, before, report, token)
+            kind = AdapterRoomError if isinstance(error, NoRoomError) else AdapterError
+            raise kind(f"{what} cannot be loaded beside what serves: {error}") from error
         notes = tuple(note for note in card.notes if note != loaded.refusal)
         fresh = replace(
             loaded,
@@ -270,21 +273,6 @@ class ModelEngine:
         del loaded
         _free_gpu(card)
         return fresh.card
-
-    def _load_in_place(
-        self, order: LoadOrder, before: LoadOrder, report: ReportProgress, token: CancelToken
-    ) -> ModelCard:
-        """Let go of what serves and load as ordered, which takes seconds; where that fails, as ``before``."""
-        wanted = order.adapter.id if order.adapter is not None else ""
-        try:
-            card = self.load(order, report, token)
-            if card.adapter == wanted:
-                return card
-            reason = card.notes[-1]
-        except ModelError as error:
-            reason = str(error)
-        self.load(before, report, token)
-        raise AdapterError(reason)
 
     def likelihood(self, context: CompletionContext, shape: PromptShape, middle: str) -> tuple[float, int]:
         """Return how unlikely a text is behind the prompt of ``generate``: in nats, and over how many tokens.
@@ -454,10 +442,11 @@ class ModelEngine:
 
 def _free_gpu(card: ModelCard) -> None:
     """Give the memory of what was let go of back to the GPU's other programs."""
-    if card.device == "cuda":
+    if card.device in ("cuda", "mps"):
         import torch
 
-        torch.cuda.empty_cache()
+        gc.collect()
+        (torch.cuda if card.device == "cuda" else torch.mps).empty_cache()
 
 
 def _settled(text: str, following: str, tokenizer: TextTokenizer) -> list[int]:

@@ -1,8 +1,7 @@
 """How many threads a model on the CPU may use: one for each core that other programs leave free.
 
 Threads that share a core with another program hold up all the others at every layer: beside one process that burns one
-of two cores, two threads take five times as long as on a quiet machine, one thread less than twice as long. What runs
-at a lower priority, such as a fine-tuning beside the server, gives way and takes no core from anyone.
+of two cores, two threads take five times as long as on a quiet machine, one thread less than twice as long.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class ThreadCount:
         own_seconds: Callable[[], float] = time.process_time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``total_seconds`` is the processor time spent on this process's cores so far by all that count."""
+        """``total_seconds`` is the processor time spent on this process's cores so far, by anyone."""
         self._cores = cores
         self._total = total_seconds or spent_seconds
         self._own = own_seconds
@@ -79,22 +78,14 @@ def physical_cores() -> int:
 
 
 def spent_seconds() -> float:
-    """Return the processor time spent on the cores this process may use, in seconds since the start.
-
-    That of processes with a lower priority than usual counts only where this one has such a priority, too.
-    """
+    """Return the processor time spent by anyone on the cores this process may use, in seconds since the start."""
     allowed = allowed_cores()
     times = psutil.cpu_times(percpu=True)
-    left_out = _NOT_WORK if _is_niced() else (*_NOT_WORK, "nice")
     return sum(
-        sum(core) - sum(getattr(core, kind, 0.0) for kind in left_out)
+        sum(core) - sum(getattr(core, kind, 0.0) for kind in _NOT_WORK)
         for number, core in enumerate(times)
         if allowed is None or number in allowed
     )
-
-
-def _is_niced() -> bool:
-    return hasattr(os, "nice") and os.nice(0) > 0
 
 
 def on_battery() -> bool:

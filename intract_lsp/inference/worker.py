@@ -356,8 +356,6 @@ class InferenceWorker:
             if not isinstance(error, IntractError):
                 log.exception("swapping to %s failed", name)
                 error = AdapterError(f"The adapter could not be loaded ({type(error).__name__}: {error}).")
-            if isinstance(error, ModelError):
-                self.card, idle = None, EngineStatus(EngineState.FAILED, idle.model, str(error))
             self._report(idle)
             message.future.set_exception(error)
         else:

@@ -15,6 +15,7 @@ from intract_lsp.completion.generation import CancelToken, Generation, Limits, P
 from intract_lsp.completion.service import Policy
 from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
+from intract_lsp.inference.loading import NoRoomError
 from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import Paths
@@ -69,7 +70,7 @@ def loaded(
     try:
         card = versions.load_first()
         arms = {name: EngineArm(_Version(versions, name), Policy(), token) for name in adapters}
-        yield Arms(arms, card, 1 if together else PLACES_A_TURN)
+        yield Arms(arms, card, 1 if versions.together else PLACES_A_TURN)
     except AdapterError as error:
         raise TrainingError(str(error)) from error
     finally:
@@ -93,7 +94,8 @@ class _Versions:
         self._order = order
         self._report = report
         self._token = token
-        self._together = together
+        self.together = together
+        """Whether all are in memory."""
         self._engines: dict[str, ModelEngine] = {}
 
     def load_first(self) -> ModelCard:
@@ -102,8 +104,14 @@ class _Versions:
         card = self._load(first)
         # Beside it ``auto`` may mean something else.
         self._order = replace(self._order, device=card.device, precision=card.precision)
-        for name in others if self._together else ():
-            self._load(name)
+        try:
+            for name in others if self.together else ():
+                self._load(name)
+        except NoRoomError:
+            self.unload()
+            self.together = False
+        # What is loaded from now on is a part of the measuring.
+        self._report = lambda sentence, fraction: None
         return card
 
     def engine(self, name: str) -> ModelEngine:

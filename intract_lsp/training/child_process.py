@@ -57,11 +57,21 @@ class ChildProcess:
             )
         self.pid = self._process.pid
         self.suspended = False
+        self._worked = 0.0
         self._handle = _process(self.pid)
         self._reader = threading.Thread(
             target=_read, args=(self._process.stdout, on_line), name="intract-run-events", daemon=True
         )
         self._reader.start()
+
+    @property
+    def worked(self) -> float:
+        """The processor seconds that it has used, as far as it could be asked; from any thread."""
+        if self._handle is not None:
+            with contextlib.suppress(psutil.Error):
+                times = self._handle.cpu_times()
+                self._worked = times.user + times.system
+        return self._worked
 
     def suspend(self) -> None:
         """Hold it until ``resume``."""

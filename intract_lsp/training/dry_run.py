@@ -9,7 +9,7 @@ from typing import Any
 
 from intract_lsp.completion.prompt import resolve_format
 from intract_lsp.inference.tokenizer import load_tokenizer
-from intract_lsp.training.budget import measuring_seconds
+from intract_lsp.training.budget import VALIDATIONS, make_budget, measuring_seconds
 from intract_lsp.training.preparation import prepare
 from intract_lsp.training.room import plan_here, tokens_a_second
 from intract_lsp.training.spec import RunSpec
@@ -29,12 +29,14 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
     memory = plan_here(spec, serving=0)
     trainer = spec.trainer
     steps_an_epoch = (len(data.train) + len(data.replay)) / trainer.batch_size
-    steps = min((one for one in (trainer.steps, round(trainer.epochs * steps_an_epoch)) if one), default=None)
+    steps = make_budget(trainer, steps_an_epoch).steps or None
     rate = tokens_a_second(spec)
-    tokens_a_sample = sum(len(sample.ids) for sample in data.train) / len(data.train)
     limits = [trainer.minutes * 60] if trainer.minutes else []
     if steps is not None:
-        limits.append(steps * trainer.batch_size * tokens_a_sample / rate)
+        tokens = steps * trainer.batch_size * sum(len(sample.ids) for sample in data.train) / len(data.train)
+        # Scoring takes the forward pass alone, a third of a step. With minutes it has its share of them.
+        scored = 0.0 if trainer.minutes else (VALIDATIONS + 1) * sum(len(sample.ids) for sample in data.validation) / 3
+        limits.append((tokens + scored) / rate)
     later = min(limits) + measuring_seconds(trainer.minutes)
     return {
         "workspace": spec.workspace,

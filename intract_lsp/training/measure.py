@@ -57,7 +57,7 @@ class Shown:
     """The model wrote the next line below the cursor once more, whether or not a filter took it away."""
     looks_secret: bool
     rate: float | None
-    """Milliseconds a token."""
+    """Milliseconds a token; ``None`` where the other versions were not asked at about the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Effort:
     """How much is measured, and in how much time."""
 
     seconds: float = math.inf
-    """After which no further place is begun; suggestions are asked for in the first half of them."""
+    """After which no further turn is begun; suggestions are asked for in the first half of them."""
     generations: int = 100
     """Most places at which suggestions are asked for; the likelihood is taken at all."""
     least_places: int = 0
@@ -145,7 +145,9 @@ def measure(
             for number, place in enumerate(some, begin):
                 if token.cancelled:
                     return {name: Measured(found) for name, found in outcomes.items()}
-                outcomes[name][place.item.task_id] = _outcome(arms[name], place, number < asked)
+                outcomes[name][place.item.task_id] = _outcome(
+                    arms[name], place, generate=number < asked, timed=places_a_turn == 1
+                )
         done = begin + len(some)
         progress(min(1.0, max(done / len(at), (clock() - began) / max(effort.seconds, 1e-9))))
     return {name: Measured(found) for name, found in outcomes.items()}
@@ -178,10 +180,12 @@ def _place(item: Item, retrieve: Retrieve | None, tokens: int) -> Place | None:
     return Place(item, context, middle)
 
 
-def _outcome(arm: Arm, place: Place, generate: bool) -> Outcome:
+def _outcome(arm: Arm, place: Place, *, generate: bool, timed: bool) -> Outcome:
     # The likelihood first: the suggestion then finds the prompt computed.
     nll, tokens = arm.likelihood(place.context, place.middle)
     shown = _shown(arm.complete(place.context), place) if generate else None
+    if shown is not None and not timed:
+        shown = replace(shown, rate=None)
     return Outcome(place.item.task_id, nll, tokens, shown)
 
 

@@ -26,7 +26,8 @@ _MICRO_TOKENS = 512
 _LOGITS = 1 << 25
 """Most logits at a time, each in float32 and a few times over; what ``layers.head_loss`` makes."""
 _SERVED_BYTES = {"int8": 1.3, "nf4": 0.6, "float32": 4.0}
-"""For each weight of a model that serves, or is measured as it serves; 2 in the other formats."""
+"""For each weight of a model that serves, or is measured as it serves; 2 in the other formats. In nf4 the embeddings
+are in 16 bits."""
 _SERVED_BESIDE = 600 * 2**20
 """Bytes that such a model takes beside its weights: keys and values, and what a step computes."""
 _COPY_BYTES = 1.3
@@ -163,7 +164,8 @@ def served_bytes(spec: RunSpec, sizes: Sizes, *, at_least: bool = False) -> int:
     precision = spec.precision
     if precision == "auto":
         precision = "int8" if spec.trainer.device == "cpu" else "nf4" if at_least else "bfloat16"
-    return int(sizes.parameters * _SERVED_BYTES.get(precision, 2.0)) + _SERVED_BESIDE
+    apart = sizes.embeddings if precision == "nf4" else 0
+    return int((sizes.parameters - apart) * _SERVED_BYTES.get(precision, 2.0) + 2.0 * apart) + _SERVED_BESIDE
 
 
 def plan(

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from intract_lsp.errors import TrainingError
+from intract_lsp.inference.threads import physical_cores
 from intract_lsp.models.free_memory import available_memory
 from intract_lsp.training.layers import linear
 from intract_lsp.training.memory import RESERVE, MemoryPlan, plan, products_a_token, read_sizes, served_bytes
@@ -48,15 +49,18 @@ def _free(spec: RunSpec) -> int | None:
 
 
 def tokens_a_second(spec: RunSpec) -> float:
-    """Return about how fast this machine trains, from how fast it multiplies matrices of the model's sizes.
+    """Return about how fast a run trains here, from how fast this machine multiplies matrices of the model's sizes.
 
-    Takes a fraction of a second on a CPU. Raises ``TrainingError``.
+    Takes a fraction of a second on a CPU, on as many threads as the run would. Raises ``TrainingError``.
     """
     device = torch.device(spec.trainer.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TrainingError("Nothing can be trained on a GPU here: set model.device to cpu.")
     sizes = read_sizes(Path(spec.model_directory))
-    dtype = torch.float32 if spec.trainer.method is Method.STANDARD else compute_dtype(device)
+    dtype = compute_dtype(device)
+    if spec.trainer.method is Method.STANDARD and dtype is torch.float16:
+        dtype = torch.float32  # as ``network.load_base`` has it
+    torch.set_num_threads(spec.trainer.threads or physical_cores())
     x = torch.ones(_ROWS, sizes.width, dtype=dtype, device=device)
     weight = torch.ones(sizes.feed_forward, sizes.width, dtype=dtype, device=device)
     seconds = []
@@ -67,4 +71,5 @@ def tokens_a_second(spec: RunSpec) -> float:
             seconds.append(time.perf_counter() - began)
     products = x.numel() * len(weight)
     # The first time the library looks for the fastest way.
-    return products / statistics.median(seconds[1:]) / (_OVERHEAD * products_a_token(spec, sizes))
+    of_one = products / statistics.median(seconds[1:]) / (_OVERHEAD * products_a_token(spec, sizes))
+    return of_one * spec.trainer.processes

@@ -11,7 +11,7 @@ from pathlib import Path
 from intract_lsp.completion.generation import CancelToken, Chunk
 from intract_lsp.completion.retrieval import Need, Question
 from intract_lsp.errors import TrainingError
-from intract_lsp.index.git_files import track_all
+from intract_lsp.index.git_files import track
 from intract_lsp.index.retriever import WorkspaceRetriever
 from intract_lsp.index.search import folder_of
 from intract_lsp.index.status import IndexState
@@ -37,7 +37,7 @@ def indexed(tree: CutTree, folder: Path, token: CancelToken) -> Iterator[Retriev
         tree.write(root)
         # Which files are used has been decided. Else a repository around the folder would be obeyed, as one in the
         # user's home, and tracked folders left out that are called like a build's output.
-        track_all(root)
+        track(root, tree.contents)
     except OSError as error:
         raise TrainingError(
             f"The project cannot be copied to {folder} ({error.strerror or error}): free some disk space."

@@ -86,6 +86,8 @@ class Supervisor:
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._waiting: list[RunSpec] = []
         self._attempt: Attempt | None = None
+        self._worked = 0.0
+        """Processor seconds of the processes that have ended."""
         self._table: Runs | None = None
         self._look_at = 0.0
         self._activity = activity
@@ -140,6 +142,12 @@ class Supervisor:
         attempt = self._attempt
         if attempt is not None and attempt.pausable and not attempt.child.suspended:
             self._inbox.put(Wake())
+
+    @property
+    def worked(self) -> float:
+        """The processor seconds of the runs' processes of this program so far."""
+        attempt = self._attempt
+        return self._worked + (attempt.child.worked if attempt is not None else 0.0)
 
     @property
     def idle_seconds(self) -> float:
@@ -367,10 +375,12 @@ class Supervisor:
 
     def _ended(self, attempt: Attempt) -> None:
         """The process is gone, or has closed its output: see what became of the run."""
+        worked = attempt.child.worked
         status = attempt.child.reap()
         starved = attempt.ran_out_of_memory(status)
         spec, finished = attempt.spec, attempt.finished
         self._attempt = None
+        self._worked += worked
         if attempt.cancelled:
             self._drop(spec)
         elif finished is not None:

@@ -5,6 +5,7 @@ The record comes first and is taken back where the model cannot follow, so that 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intract_lsp.completion.generation import CancelToken
-from intract_lsp.errors import AdapterError, IntractError, ModelError
+from intract_lsp.errors import AdapterError, AdapterRoomError, IntractError, ModelError
 from intract_lsp.inference.engine import AdapterFiles, EngineState, LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.training.hold_back import Found
@@ -97,9 +98,12 @@ class AdapterSwitch:
         """Returns a number in 0..1."""
         self.served = Served()
         """What was last asked of the model in memory; its card says whether that serves."""
+        self._order = LoadOrder("auto")
+        """As the model was last loaded."""
 
     def load(self, order: LoadOrder) -> Future[ModelCard]:
         """Load a model with the adapter that is recorded for the folder, if any; see ``InferenceWorker.load``."""
+        self._order = order
         # Opening the registry takes a moment, which a start without any adapter need not wait for.
         if not self.chosen and (self.workspace is None or not self._directory.is_dir()):
             return self._worker.load(order)
@@ -255,10 +259,9 @@ class AdapterSwitch:
         except IntractError as error:
             if before is None or before.id != id_:
                 self._adapters.rollback(place, adapter.base)
-            if isinstance(error, ModelError):  # nothing serves any more, which the status says
-                raise AdapterError(f"{error} It was taken back.") from error
             now = before.id if before is not None else f"{adapter.base_name} alone"
-            raise AdapterError(f"{error} It was taken back: {now} serves as before.") from error
+            left = f"{now} serves as before" if self._worker.card is not None else "no model is loaded any more"
+            raise AdapterError(f"{error} It was taken back: {left}.") from error
         self._clear(place, adapter.base_name, adapter.base)
         return f"The adapter {id_} serves {NOW if serves else LATER}."
 
@@ -274,7 +277,8 @@ class AdapterSwitch:
         except IntractError as error:
             if left is not None:
                 self._adapters.promote(left.id, _key(workspace))
-            raise AdapterError(f"{error} All is as it was.") from error
+            state = "All is as it was" if self._worker.card is not None else "No model is loaded any more"
+            raise AdapterError(f"{error} {state}.") from error
         what = now.id if now is not None else f"{files.name} without an adapter"
         return f"Rolled back: {what} serves {NOW if serves else LATER}."
 
@@ -328,7 +332,7 @@ class AdapterSwitch:
         self.workspace = folder
         files = self._find_model(self.model_name())
         if files is not None:
-            self._follow(_key(folder), _fingerprint(files))
+            self._follow(_key(folder), _fingerprint(files), in_place=False)
 
     def _draw(self, anew: bool) -> None:
         card, files = self._worker.card, self._find_model(self.model_name())
@@ -340,7 +344,7 @@ class AdapterSwitch:
         share = 0.0 if card.device in ("cuda", "mps") else self.share_held_back()
         wanted = drawn(self._adapters, self.workspace, folder, base, share, self.chance)
         try:
-            self._serve(files, wanted)
+            self._serve(files, wanted, in_place=False)
         except IntractError as error:
             # What goes on is no block of the trial: chance had no say.
             self.served = replace(self.served, place=None)
@@ -355,7 +359,7 @@ class AdapterSwitch:
         serves = "the model alone" if now is None else now.id
         return f"The adapter {served.promoted} was taken back: {found.sentence}. Now {serves} serves."
 
-    def _follow(self, workspace: str, base: str) -> bool:
+    def _follow(self, workspace: str, base: str, *, in_place: bool = True) -> bool:
         """Have the model in memory serve with what is recorded, if it is that model and that folder; whether it is."""
         card = self._worker.card
         loading = self._worker.status.state is EngineState.LOADING
@@ -364,11 +368,14 @@ class AdapterSwitch:
         files = self._find_model(self.model_name())
         if files is None or _fingerprint(files) != base:
             return False
-        self._serve(files, recorded(self._adapters, self.workspace, workspace, base))
+        self._serve(files, recorded(self._adapters, self.workspace, workspace, base), in_place=in_place)
         return True
 
-    def _serve(self, files: ModelFiles, wanted: Served) -> None:
-        """Have the model in memory serve with an adapter or none."""
+    def _serve(self, files: ModelFiles, wanted: Served, *, in_place: bool = True) -> None:
+        """Have the model in memory serve with an adapter or none.
+
+        Where there is no room for it beside what serves, and it may be loaded ``in_place``, completions wait meanwhile.
+        """
         card = self._worker.card
         if card is not None and card.adapter == wanted.adapter:
             self.served = wanted
@@ -381,10 +388,32 @@ class AdapterSwitch:
             int8_copy_in_child(files, adapter, lambda sentence, fraction: None, CancelToken())
         try:
             self._worker.swap(adapter).result()
+        except AdapterRoomError:
+            if not in_place or card is None:
+                raise
+            self._load_in_place(adapter, card)
         except CancelledError as error:
             raise AdapterError("The program ends before the model has another adapter.") from error
         self.served = wanted
         self.on_swapped()
+
+    def _load_in_place(self, adapter: AdapterFiles | None, before: ModelCard) -> None:
+        """Load the model anew with an adapter or none; with what it had ``before`` where that fails."""
+        # As it was chosen when it had all of the memory.
+        order = replace(self._order, device=before.device, precision=before.precision)
+        try:
+            card = self._worker.load(replace(order, adapter=adapter)).result()
+            if card.adapter == (adapter.id if adapter is not None else ""):
+                return
+            reason = " ".join(card.notes)
+        except CancelledError as error:
+            raise AdapterError("The model was asked for anew before it had another adapter.") from error
+        except ModelError as error:
+            reason = str(error)
+        earlier = self._adapters.files(before.adapter) if before.adapter else None
+        with contextlib.suppress(ModelError, CancelledError):  # the status says so
+            self._worker.load(replace(order, adapter=earlier)).result()
+        raise AdapterError(reason)
 
     def _clear(self, workspace: str, model: str, base: str) -> None:
         """Remove a folder's oldest adapters that have not served, and int8 copies that are not worth their place."""

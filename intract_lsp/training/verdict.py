@@ -39,7 +39,8 @@ def judge_arms(
 ) -> Judged:
     """Measure and judge; ``secrets`` are path and text of the files in which there are any.
 
-    After ``seconds`` by ``clock`` no more is measured than a verdict takes; see ``budget.measuring_seconds``.
+    After ``seconds`` by ``clock`` no further turn is begun, beyond what a verdict takes; see
+    ``budget.measuring_seconds``.
     Raises ``Stopped`` where the token is cancelled, and ``TrainingError`` where forgetting cannot be judged.
     """
 

@@ -138,6 +138,22 @@ def test_a_run_is_carried_out_and_its_adapter_delivered(bench: Bench) -> None:
     assert sorted(path.name for path in Path(spec.folder).iterdir()) == ["run.log", "spec.json"]
 
 
+def test_what_its_processes_work_is_counted_while_they_run_and_afterwards(bench: Bench) -> None:
+    supervisor = bench.supervisor()
+    assert supervisor.worked == 0.0
+    workspace = bench.workspace(*say(STEP), {"hold": "go"}, *say(finished("rejected")))
+    first = supervisor.start(bench.spec(workspace))
+    until(lambda: (status := supervisor.status()) is not None and status.step)
+    meanwhile = supervisor.worked
+    assert meanwhile > 0.0, "to start Python takes some hundredths of a second"
+    (workspace / "go").touch()
+    ended(supervisor.end_of(first))
+    afterwards = supervisor.worked
+    assert afterwards >= meanwhile
+    ended(supervisor.end_of(supervisor.start(bench.spec(bench.workspace(*say(STEP, finished("rejected")))))))
+    assert supervisor.worked > afterwards
+
+
 @pytest.mark.parametrize("how", ["ends", "cancelled", "killed twice"])
 def test_the_model_makes_room_once_for_as_long_as_the_run_takes(bench: Bench, how: str) -> None:
     room = {"event": "room", "sentence": "It needs 9 GiB."}

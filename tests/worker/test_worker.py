@@ -358,19 +358,6 @@ def test_a_swap_that_fails_changes_nothing(stage: Stage, error: Exception, says:
     assert stage.states[-1] == "ready"
 
 
-def test_a_swap_that_leaves_no_model_is_told_as_a_failed_load_is(stage: Stage) -> None:
-    stage.loaded()
-    failing = stage.swap("new")
-    stage.engine.next("swap").release(ModelError("m needs 9 MiB on the cpu and 1 MiB are free."))
-    with pytest.raises(ModelError, match="are free"):
-        failing.result(PATIENCE)
-    stage.idle()
-    assert stage.worker.card is None
-    assert stage.states[-1] == "failed"
-    stage.loaded("again")
-    assert stage.worker.model_key == "again@float32"
-
-
 def test_a_swap_without_a_model(stage: Stage) -> None:
     with pytest.raises(AdapterError, match="No model is loaded"):
         stage.swap("new").result(PATIENCE)

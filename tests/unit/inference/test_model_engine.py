@@ -28,6 +28,7 @@ from intract_lsp.inference.drafting import StepCost
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.healing import Vocabulary
 from intract_lsp.inference.model_engine import ModelEngine
+from intract_lsp.inference.threads import INTERVAL
 from intract_lsp.inference.tokenizer import load_tokenizer
 
 BUDGET = PromptBudget(200, 60)
@@ -45,6 +46,28 @@ def engine_for(directory: Path, family: str = "qwen2.5-coder", speculate: bool =
 
 def load(engine: ModelEngine, order: LoadOrder = ORDER) -> ModelCard:
     return engine.load(order, lambda sentence, fraction: None, CancelToken())
+
+
+@pytest.mark.parametrize(("held", "threads"), [(True, 2), (False, 1)])
+def test_no_core_is_left_to_what_is_held_meanwhile(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, held: bool, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    beside = [0.0]
+    monkeypatch.setattr("intract_lsp.inference.threads.spent_seconds", lambda: time.process_time() + beside[0])
+    monkeypatch.setattr("intract_lsp.inference.model_engine.physical_cores", lambda: 2)
+    files = ModelFiles("tiny", directory, "qwen2.5-coder")
+    engine = ModelEngine(lambda *asked: files, gives_way=lambda: beside[0] if held else 0.0)
+    try:
+        load(engine, replace(ORDER, threads=0))
+        time.sleep(INTERVAL)
+        beside[0] += 100.0  # as of a run that has used all cores until just now
+        context = CompletionContext("x = ", "", "python", Extent.LINE)
+        limits = Limits(2, 1e12, lambda text: None)
+        engine.generate(context, PromptShape(), limits, CancelToken(), lambda text: None)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import psutil
 import pytest
@@ -10,16 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intract_lsp.inference.threads import INTERVAL, ThreadCount, on_battery, physical_cores, spent_seconds
-
-
-class Times(NamedTuple):
-    """What a core has done, in seconds, as psutil says it."""
-
-    user: float
-    nice: float
-    system: float
-    idle: float
-    iowait: float
 
 
 class Machine:
@@ -79,17 +68,6 @@ def test_this_machines_clocks() -> None:
         pass
     assert spent_seconds() - before >= 0.1
     assert ThreadCount(2).look() == 2
-
-
-@pytest.mark.parametrize(("niceness", "expected"), [(0, 3.0), (-5, 3.0), (10, 7.0)])
-def test_what_gives_way_to_this_process_takes_no_core(
-    monkeypatch: pytest.MonkeyPatch, niceness: int, expected: float
-) -> None:
-    core = Times(user=2.0, nice=4.0, system=1.0, idle=50.0, iowait=8.0)
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [core])
-    monkeypatch.setattr("intract_lsp.inference.threads.allowed_cores", lambda: None)
-    monkeypatch.setattr("os.nice", lambda more: niceness, raising=False)
-    assert spent_seconds() == expected
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from intract_lsp.completion.context import CompletionContext, Extent
 from intract_lsp.completion.generation import CancelToken, PromptBudget
 from intract_lsp.errors import TrainingError
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind, LoadOrder, ModelCard, ModelFiles, ReportProgress
+from intract_lsp.inference.loading import NoRoomError
 from intract_lsp.training import arms as arms_module
 from intract_lsp.training.arms import BASE, CANDIDATE, loaded
 
@@ -22,11 +23,15 @@ class ShortOfMemory:
     orders: list[LoadOrder]
     unloaded: int
     refuses = False
+    room_for = 2
 
     def __init__(self, resolve: object) -> None:
         """Nothing is loaded yet."""
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
+        if len(self.orders) - self.unloaded >= self.room_for:
+            self.orders.append(order)
+            raise NoRoomError("base needs more.")
         chosen = ("bfloat16" if not self.orders else "nf4") if order.precision == "auto" else order.precision
         self.orders.append(order)
         id_ = order.adapter.id if order.adapter is not None and not self.refuses else ""
@@ -99,3 +104,16 @@ def test_one_that_cannot_be_used_is_said_when_its_turn_comes(
         monkeypatch.setattr(engine, "refuses", True)
         found.by_name[CANDIDATE].likelihood(place, "1")
     assert engine.unloaded == 2
+
+
+def test_where_the_second_has_no_room_after_all_they_take_turns(
+    engine: type[ShortOfMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "room_for", 1)
+    place = CompletionContext("x = ", "", "python", Extent.LINE)
+    files, adapters = ModelFiles("base", Path("/base")), {BASE: None, CANDIDATE: CANDIDATES}
+    with loaded(files, adapters, LoadOrder("base"), lambda *said: None, CancelToken()) as found:
+        assert found.places_a_turn > 1
+        for name in (BASE, CANDIDATE):
+            found.by_name[name].likelihood(place, "1")
+    assert [one.adapter for one in engine.orders] == [None, CANDIDATES, None, CANDIDATES]

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from intract_lsp.completion.generation import CancelToken
-from intract_lsp.errors import AdapterError
+from intract_lsp.errors import AdapterError, AdapterRoomError, ModelError
 from intract_lsp.inference.echo_engine import EchoEngine
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind, LoadOrder, ModelCard, ModelFiles, ReportProgress
 from intract_lsp.inference.worker import InferenceWorker
@@ -35,15 +35,25 @@ class PickyEngine(EchoEngine):
         self.without: set[str] = set()
         """Loaded without, as an engine does with one that is damaged."""
         self.device = "cpu"
+        self.no_room: set[str] = set()
+        """Not swapped to for want of memory."""
+        self.unloadable: set[str] = set()
+        self.loads: list[str] = []
 
     def load(self, order: LoadOrder, report: ReportProgress, token: CancelToken) -> ModelCard:
         if order.adapter is not None and order.adapter.id in self.without:
             order = LoadOrder(order.model)
+        name = order.adapter.id if order.adapter is not None else ""
+        self.loads.append(name)
+        if name in self.unloadable:
+            raise ModelError(f"base with {name or 'nothing'} needs 9 MiB and 1 MiB are free.")
         return replace(super().load(order, report, token), device=self.device)
 
     def swap(self, adapter: AdapterFiles | None, report: ReportProgress, token: CancelToken) -> ModelCard:
         if (adapter.id if adapter else "") in self.refused:
             raise AdapterError("It does not fit.")
+        if (adapter.id if adapter else "") in self.no_room:
+            raise AdapterRoomError("It has no room beside what serves.")
         return replace(super().swap(adapter, report, token), device=self.device)
 
 
@@ -244,3 +254,52 @@ def test_an_adapter_that_serves_is_not_removed(bench: Bench) -> None:
     bench.switch.promote(adapter).result(PATIENCE)
     with pytest.raises(AdapterError, match="roll back first"):
         bench.switch.remove(adapter).result(PATIENCE)
+
+
+# --- where memory does not hold two models
+
+
+def test_an_adapter_without_room_beside_what_serves_takes_its_place(bench: Bench) -> None:
+    one = bench.adapter()
+    bench.load()
+    bench.engine.no_room = {one, ""}
+    assert "now" in bench.switch.promote(one).result(PATIENCE)
+    assert (bench.serves, bench.recorded, bench.engine.loads) == (one, [one], ["", one])
+    bench.switch.rollback(bench.work).result(PATIENCE)
+    assert (bench.serves, bench.recorded, bench.engine.loads) == ("", [], ["", one, ""])
+
+
+@pytest.mark.parametrize("how", ["unloadable", "without"])
+def test_where_it_cannot_take_the_place_the_one_before_comes_back(bench: Bench, how: str) -> None:
+    one, two = bench.adapter(), bench.adapter()
+    bench.load()
+    bench.switch.promote(one).result(PATIENCE)
+    bench.engine.no_room = {two}
+    setattr(bench.engine, how, {two})
+    with pytest.raises(AdapterError, match=f"It was taken back: {one} serves as before"):
+        bench.switch.promote(two).result(PATIENCE)
+    assert (bench.serves, bench.recorded) == (one, [one])
+
+
+def test_a_model_that_has_no_room_any_more_is_not_said_to_serve(bench: Bench) -> None:
+    one = bench.adapter()
+    bench.load()
+    bench.engine.no_room, bench.engine.unloadable = {one}, {one, ""}
+    with pytest.raises(AdapterError, match="no model is loaded any more"):
+        bench.switch.promote(one).result(PATIENCE)
+    assert bench.worker.card is None
+    assert bench.recorded == []
+
+
+def test_chance_and_another_folder_do_not_let_go_of_the_model(bench: Bench) -> None:
+    one = bench.adapter()
+    bench.load()
+    bench.switch.promote(one).result(PATIENCE)
+    bench.engine.no_room = {""}
+    bench.switch.share_held_back = lambda: 1.0
+    bench.switch.draw().result(PATIENCE)
+    other = bench.root / "other"
+    other.mkdir()
+    with pytest.raises(AdapterRoomError):
+        bench.switch.move(other).result(PATIENCE)
+    assert (bench.serves, bench.engine.loads) == (one, [""])
