@@ -13,6 +13,7 @@ from intract_lsp.training.budget import VALIDATIONS, make_budget, measuring_seco
 from intract_lsp.training.preparation import prepare
 from intract_lsp.training.room import plan_here, tokens_a_second
 from intract_lsp.training.spec import RunSpec
+from intract_lsp.training.validation import affordable
 
 
 def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def expected(spec: RunSpec, report: Callable[[str, float | None], None]) -> dict
     if steps is not None:
         tokens = steps * trainer.batch_size * sum(len(sample.ids) for sample in data.train) / len(data.train)
         # Scoring takes the forward pass alone, a third of a step. With minutes it has its share of them.
-        scored = 0.0 if trainer.minutes else (VALIDATIONS + 1) * sum(len(sample.ids) for sample in data.validation) / 3
-        limits.append((tokens + scored) / rate)
+        scored = [] if trainer.minutes else affordable(data.validation, tokens)
+        limits.append((tokens + (VALIDATIONS + 1) * sum(len(sample.ids) for sample in scored) / 3) / rate)
     later = min(limits) + measuring_seconds(trainer.minutes)
     return {
         "workspace": spec.workspace,

@@ -31,7 +31,7 @@ from intract_lsp.training.peers import Peers, Resume, Take
 from intract_lsp.training.sample import Sample
 from intract_lsp.training.spec import RunSpec
 from intract_lsp.training.step import Stepper, StepResult, Stopped
-from intract_lsp.training.validation import Validator
+from intract_lsp.training.validation import Validator, affordable
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,9 @@ class _Run:
             len(self._samples), len(self._replay), share, max(1, spec.trainer.batch_size), spec.trainer.seed
         )
         self._budget = make_budget(spec.trainer, self._order.steps_per_epoch)
+        if not self._budget.seconds:
+            tokens = sum(len(sample.ids) for sample in self._samples) / len(self._samples)
+            held = affordable(held, self._budget.steps * spec.trainer.batch_size * tokens)
         self._checkpoints = checkpoints
         self._on_event = on_event
         self._token = token

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.training.batches import pack
+from intract_lsp.training.budget import VALIDATION_SHARE
 from intract_lsp.training.losses import Losses
 from intract_lsp.training.network import Trainable
 from intract_lsp.training.sample import Sample
@@ -18,6 +21,17 @@ LEAST_SAMPLES = 8
 
 _TOKENS = 512
 """Of a forward pass without gradients, where more make nothing faster."""
+
+
+def affordable(samples: Sequence[Sample], trained: float) -> list[Sample]:
+    """Return the first samples, those that are scored where a run trains on ``trained`` tokens and no time is set.
+
+    Scoring takes a forward pass, a third of a step: once through them takes the same share of the run as where its
+    time is set.
+    """
+    room = 3 * VALIDATION_SHARE * trained
+    tokens = list(accumulate(len(sample.ids) for sample in samples))
+    return list(samples[: max(LEAST_SAMPLES, bisect_right(tokens, room))])
 
 
 class Validator:
