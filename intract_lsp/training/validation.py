@@ -19,6 +19,9 @@ from intract_lsp.training.step import Stopped
 LEAST_SAMPLES = 8
 """Scored however long it takes: fewer say nothing."""
 
+LEAST_WITHOUT_TIME = 16
+"""The same where a run's end is not set by time."""
+
 _TOKENS = 512
 """Of a forward pass without gradients, where more make nothing faster."""
 
@@ -31,7 +34,7 @@ def affordable(samples: Sequence[Sample], trained: float) -> list[Sample]:
     """
     room = 3 * VALIDATION_SHARE * trained
     tokens = list(accumulate(len(sample.ids) for sample in samples))
-    return list(samples[: max(LEAST_SAMPLES, bisect_right(tokens, room))])
+    return list(samples[: max(LEAST_WITHOUT_TIME, bisect_right(tokens, room))])
 
 
 class Validator:
