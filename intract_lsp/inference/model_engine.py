@@ -371,6 +371,8 @@ class ModelEngine:
             return
         card = self._loaded.card
         self._loaded = None
+        # A swap that has failed leaves its traceback, which holds the model, in a cycle.
+        gc.collect()
         _free_gpu(card)
 
     def _warm_up(self, loaded: _Loaded) -> None:
@@ -445,7 +447,6 @@ def _free_gpu(card: ModelCard) -> None:
     if card.device in ("cuda", "mps"):
         import torch
 
-        gc.collect()
         (torch.cuda if card.device == "cuda" else torch.mps).empty_cache()
 
 

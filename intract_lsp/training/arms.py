@@ -5,13 +5,13 @@ Where memory does not suffice for all of them, one is loaded at a time, and aske
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from intract_lsp.completion.context import CompletionContext
-from intract_lsp.completion.generation import CancelToken, Generation, Limits, PromptShape
+from intract_lsp.completion.generation import CancelToken
 from intract_lsp.completion.service import Policy
 from intract_lsp.errors import AdapterError, TrainingError
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles, ReportProgress
@@ -19,7 +19,7 @@ from intract_lsp.inference.loading import NoRoomError
 from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.models.store import quantized_copy
 from intract_lsp.paths import Paths
-from intract_lsp.training.arm import Arm, EngineArm
+from intract_lsp.training.arm import Answer, Arm, EngineArm
 from intract_lsp.training.spec import RunSpec
 
 BASE, ACTIVE, CANDIDATE = "base", "active", "candidate"
@@ -69,7 +69,7 @@ def loaded(
     versions = _Versions(files, adapters, order, report, token, together)
     try:
         card = versions.load_first()
-        arms = {name: EngineArm(_Version(versions, name), Policy(), token) for name in adapters}
+        arms = {name: _Version(versions, name) for name in adapters}
         yield Arms(arms, card, 1 if versions.together else PLACES_A_TURN)
     except AdapterError as error:
         raise TrainingError(str(error)) from error
@@ -114,12 +114,12 @@ class _Versions:
         self._report = lambda sentence, fraction: None
         return card
 
-    def engine(self, name: str) -> ModelEngine:
-        """Return the engine of a version, loaded."""
+    def arm(self, name: str) -> Arm:
+        """Return a version, loaded."""
         if name not in self._engines:
             self.unload()
             self._load(name)
-        return self._engines[name]
+        return EngineArm(self._engines[name], Policy(), self._token)
 
     def unload(self) -> None:
         """Let go of all."""
@@ -138,21 +138,13 @@ class _Versions:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """One version as an engine, loaded when it is asked."""
+    """An ``Arm`` that is loaded when it is asked."""
 
     versions: _Versions
     name: str
 
-    def generate(
-        self,
-        context: CompletionContext,
-        shape: PromptShape,
-        limits: Limits,
-        token: CancelToken,
-        on_text: Callable[[str], None],
-    ) -> Generation:
-        engine = self.versions.engine(self.name)
-        return engine.generate(context, shape, limits, token, on_text)
+    def complete(self, context: CompletionContext) -> Answer:
+        return self.versions.arm(self.name).complete(context)
 
-    def likelihood(self, context: CompletionContext, shape: PromptShape, middle: str) -> tuple[float, int]:
-        return self.versions.engine(self.name).likelihood(context, shape, middle)
+    def likelihood(self, context: CompletionContext, middle: str) -> tuple[float, int]:
+        return self.versions.arm(self.name).likelihood(context, middle)

@@ -386,14 +386,18 @@ class AdapterSwitch:
             from intract_lsp.inference.adapted_child import int8_copy_in_child
 
             int8_copy_in_child(files, adapter, lambda sentence, fraction: None, CancelToken())
+        crowded: ModelCard | None = None
         try:
             self._worker.swap(adapter).result()
         except AdapterRoomError:
             if not in_place or card is None:
                 raise
-            self._load_in_place(adapter, card)
+            crowded = card
         except CancelledError as error:
             raise AdapterError("The program ends before the model has another adapter.") from error
+        # Outside of the handler, where the failed swap's traceback no longer holds what serves.
+        if crowded is not None:
+            self._load_in_place(adapter, crowded)
         self.served = wanted
         self.on_swapped()
 

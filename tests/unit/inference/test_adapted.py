@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import random
 import shutil
@@ -25,6 +27,7 @@ from intract_lsp.errors import AdapterError, AdapterRoomError
 from intract_lsp.inference import torch_loading
 from intract_lsp.inference.adapted import has_int8_copy, keep_int8_copies
 from intract_lsp.inference.adapted_child import int8_copy_in_child, make_int8_copy
+from intract_lsp.inference.decoder import LeanDecoder
 from intract_lsp.inference.engine import AdapterFiles, LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.jit import Kind, kind_of_cpu
 from intract_lsp.inference.merging import merge
@@ -206,6 +209,30 @@ def test_want_of_memory_is_told_apart(
     with pytest.raises(AdapterRoomError, match="beside what serves: tiny needs"):
         swap(engine, adapters["one"])
     assert all_it_says(engine) == plain
+
+
+def test_after_a_swap_without_room_the_old_model_is_gone_before_a_new_one_is_loaded(
+    base: Path, adapters: dict[str, AdapterFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, networks = iter([1 << 50, 0, 1 << 50]), []
+
+    def look(device: torch.device) -> int:
+        networks.append(sum(type(each) is LeanDecoder for each in gc.get_objects()))
+        return next(room)
+
+    gc.collect()
+    monkeypatch.setattr(torch_loading, "free_memory", look)
+    worker = InferenceWorker(engine_for(base))
+    worker.start()
+    try:
+        worker.load(FLOAT).result(PATIENCE)
+        with contextlib.suppress(AdapterRoomError):
+            worker.swap(adapters["one"]).result(PATIENCE)
+        worker.load(replace(FLOAT, adapter=adapters["one"])).result(PATIENCE)
+    finally:
+        assert worker.stop(PATIENCE)
+    others = networks[0]
+    assert networks == [others, others + 1, others]
 
 
 def test_a_model_loads_without_an_adapter_that_cannot_be_used_and_says_so(
