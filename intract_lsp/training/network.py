@@ -144,10 +144,13 @@ class Trainable:
             yield
 
 
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """Return the number format that a device computes fastest and training bears."""
+def compute_dtype(device: torch.device, method: Method = Method.LORA) -> torch.dtype:
+    """Return the number format that a device computes fastest and training by a method bears."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        # Gradients of all weights would underflow in float16.
+        return torch.float32 if method is Method.STANDARD else torch.float16
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
@@ -175,9 +178,7 @@ def load_base(spec: RunSpec, dtype: torch.dtype | None = None) -> Base:
     cores = physical_cores()
     torch.set_num_threads(spec.trainer.threads or cores)
     follows = device.type == "cpu" and not spec.trainer.threads and spec.trainer.processes == 1
-    dtype = dtype or compute_dtype(device)
-    if method is Method.STANDARD and dtype is torch.float16:
-        dtype = torch.float32  # without bfloat16 gradients of all weights would underflow
+    dtype = dtype or compute_dtype(device, method)
     AutoModel = _library()
     try:
         model = AutoModel.from_pretrained(

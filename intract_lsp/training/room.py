@@ -14,7 +14,7 @@ from intract_lsp.models.free_memory import available_memory
 from intract_lsp.training.layers import linear
 from intract_lsp.training.memory import RESERVE, MemoryPlan, plan, products_a_token, read_sizes, served_bytes
 from intract_lsp.training.network import compute_dtype
-from intract_lsp.training.spec import Method, RunSpec
+from intract_lsp.training.spec import RunSpec
 
 _ROWS = 512
 """Of the matrices that are timed: a micro-batch's tokens on a CPU."""
@@ -57,9 +57,7 @@ def tokens_a_second(spec: RunSpec) -> float:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TrainingError("Nothing can be trained on a GPU here: set model.device to cpu.")
     sizes = read_sizes(Path(spec.model_directory))
-    dtype = compute_dtype(device)
-    if spec.trainer.method is Method.STANDARD and dtype is torch.float16:
-        dtype = torch.float32  # as ``network.load_base`` has it
+    dtype = compute_dtype(device, spec.trainer.method)
     torch.set_num_threads(spec.trainer.threads or physical_cores())
     x = torch.ones(_ROWS, sizes.width, dtype=dtype, device=device)
     weight = torch.ones(sizes.feed_forward, sizes.width, dtype=dtype, device=device)

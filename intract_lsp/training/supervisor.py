@@ -375,12 +375,9 @@ class Supervisor:
 
     def _ended(self, attempt: Attempt) -> None:
         """The process is gone, or has closed its output: see what became of the run."""
-        worked = attempt.child.worked
-        status = attempt.child.reap()
+        status = self._take_leave(attempt)
         starved = attempt.ran_out_of_memory(status)
         spec, finished = attempt.spec, attempt.finished
-        self._attempt = None
-        self._worked += worked
         if attempt.cancelled:
             self._drop(spec)
         elif finished is not None:
@@ -398,6 +395,13 @@ class Supervisor:
                     "Memory has run out: close other programs, or take a smaller model or training.context_length."
                 )
             self._settle(spec, RunState.FAILED, sentence)
+
+    def _take_leave(self, attempt: Attempt) -> int:
+        """Return the exit status of the process at work, which is none from now on."""
+        worked = attempt.child.worked
+        self._attempt = None
+        self._worked += worked
+        return attempt.child.reap()
 
     def _with_less_memory(self, spec: RunSpec) -> RunSpec:
         """Return what a run does from now on, since the system does not let it have what it took."""
@@ -460,9 +464,8 @@ class Supervisor:
         log.error("a run failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
         attempt = self._attempt if asked is None else None
         if attempt is not None:
-            self._attempt = None
             attempt.child.kill()
-            attempt.child.reap()
+            self._take_leave(attempt)
         spec = asked or (attempt.spec if attempt is not None else self._waiting[0] if self._waiting else None)
         if spec is not None:
             self._waiting = [other for other in self._waiting if other.id != spec.id]
