@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from traceback import format_tb
 
+from intract_lsp.allocator import return_freed_memory
 from intract_lsp.errors import IndexingError
-from intract_lsp.index.allocator import return_freed_memory
 from intract_lsp.index.extraction import RULES, Extract, extract
 from intract_lsp.index.files import FilePolicy, ListedFile, list_files
 from intract_lsp.index.folder import IndexFolder

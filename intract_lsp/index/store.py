@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import lancedb
 import pyarrow as pa
 
+from intract_lsp.allocator import return_freed_memory, share_arenas
 from intract_lsp.errors import IndexingError
 from intract_lsp.index import compaction
-from intract_lsp.index.allocator import return_freed_memory, share_arenas
 from intract_lsp.index.chunk import SourceChunk
 from intract_lsp.index.corpus import Corpus, Hit, StoredFile
 from intract_lsp.index.rows import ROWS_READ_AT_ONCE, SCHEMA, FileChunks, part_of_batches, record_batch

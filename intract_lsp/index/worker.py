@@ -18,8 +18,8 @@ from pathlib import Path
 from traceback import format_tb
 from typing import TYPE_CHECKING, TypeVar
 
+from intract_lsp.allocator import return_freed_memory
 from intract_lsp.errors import IndexingError
-from intract_lsp.index.allocator import return_freed_memory
 from intract_lsp.index.folder import folder_key
 from intract_lsp.index.pending import Batch
 from intract_lsp.index.status import IndexedFolder, IndexState, IndexStatus

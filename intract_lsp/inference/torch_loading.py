@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from intract_lsp.allocator import return_freed_memory
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import AdapterError, ModelError
 from intract_lsp.inference import four_bit
@@ -89,7 +87,7 @@ def load(
         report(f"Quantising {files.name}, once", None)
         quantized = QuantizedModel(shape, pack(shape, quantize(shape, tensors, calibration())), ends)
     gc.collect()
-    _return_freed_memory()
+    return_freed_memory()
     _stop_if_cancelled(token)
     return quantized
 
@@ -118,13 +116,6 @@ def _short_steps(decoder: LeanDecoder, report: ReportProgress) -> TorchNetwork[A
     graphed = GraphedDecoder(decoder, cuda_recorder(decoder.device))
     graphed.prepare(USUAL_POSITIONS, lambda fraction: report("Recording CUDA graphs", fraction))
     return TorchNetwork(graphed)
-
-
-def _return_freed_memory() -> None:
-    """Give the float weights' memory back to the system, which glibc would keep for later."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _stop_if_cancelled(token: CancelToken) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from intract_lsp.training.sample import Sample
 
-PROMPT_STRIDE = 3
+PROMPT_STRIDE = 5
 """Of a prompt's tokens one in so many is a target, others at the next step: all of them would take a third longer."""
 
 

@@ -126,20 +126,29 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         # The names are the ones that files of adapters and models have.
         self.gate_proj, self.up_proj, self.down_proj = gate_proj, up_proj, down_proj
+        self.rows: Tensor | None = None
+        """Of the next passes, the tokens whose output is asked for, ``[rows]``, each once; ``None`` for all."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``down(silu(gate(x)) * up(x))``."""
+        """Return ``down(silu(gate(x)) * up(x))``, ``[1, tokens, width]``, of tokens not asked for zeros."""
+        if self.rows is None:
+            return self._of(x)
+        return torch.zeros_like(x).index_copy(1, self.rows, self._of(x.index_select(1, self.rows)))
+
+    def _of(self, x: Tensor) -> Tensor:
         gated = _Gated.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
         result: Tensor = self.down_proj(gated)
         return result
 
 
-def make_lean(model: nn.Module, hidden_act: str) -> None:
+def make_lean(model: nn.Module, hidden_act: str) -> GatedFeedForward | None:
     """Replace a frozen model's norms and feed-forwards by the ones here, where they are of the kinds known here.
 
     The kinds are known by what they have, since each architecture has classes of its own that say the same; whoever
-    calls this compares the outputs before and after.
+    calls this compares the outputs before and after. Returned is the last of the feed-forwards: nothing after it mixes
+    tokens, so that it need not be computed where nothing is asked.
     """
+    last = None
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             epsilon = getattr(child, "variance_epsilon", None)
@@ -148,7 +157,9 @@ def make_lean(model: nn.Module, hidden_act: str) -> None:
                 setattr(module, name, FrozenNorm(weight, float(epsilon)))
             elif hidden_act in ("silu", "swish") and _is_gated(child):
                 parts = (child.get_submodule(part) for part in ("gate_proj", "up_proj", "down_proj"))
-                setattr(module, name, GatedFeedForward(*parts))
+                last = GatedFeedForward(*parts)
+                setattr(module, name, last)
+    return last
 
 
 def _is_gated(module: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from intract_lsp.errors import TrainingError
 from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.training import lora
 from intract_lsp.training.batches import Micro, pack
-from intract_lsp.training.layers import PACKED, head_loss, make_lean, packed_attention
+from intract_lsp.training.layers import PACKED, GatedFeedForward, head_loss, make_lean, packed_attention
 from intract_lsp.training.sample import Sample, SampleKind
 from intract_lsp.training.spec import Method, RunSpec
 
@@ -35,6 +35,8 @@ class Base:
     """What is computed in."""
     threads: ThreadCount | None = None
     """Follows the load that other programs put on the CPU; ``None`` where the number of threads is fixed."""
+    last: GatedFeedForward | None = None
+    """The last layer's, which is computed where its outputs are asked for alone; ``None`` where it is not known."""
 
     @property
     def head(self) -> nn.Linear:
@@ -49,6 +51,8 @@ class Base:
         """
         if self.threads is not None:
             torch.set_num_threads(self.threads.look())
+        if self.last is not None:
+            self.last.rows = micro.rows
         with self._casts():
             found = self.model.base_model(
                 input_ids=micro.ids, position_ids=micro.positions, use_cache=False, starts=micro.starts
@@ -199,9 +203,9 @@ def load_base(spec: RunSpec, dtype: torch.dtype | None = None) -> Base:
     with torch.no_grad():
         expected = torch.cat([_plain_losses(model, _probe(model, length)) for length in _PROBE])
         model.set_attn_implementation(PACKED)
-        if method is not Method.STANDARD:
-            make_lean(model, getattr(model.config, "hidden_act", ""))
-        base = Base(model, torch.device("cpu"), torch.float32 if method is Method.STANDARD else dtype)
+        lean = method is not Method.STANDARD
+        last = make_lean(model, getattr(model.config, "hidden_act", "")) if lean else None
+        base = Base(model, torch.device("cpu"), dtype if lean else torch.float32, last=last)
         # Some architectures have attention of their own, which cannot be replaced.
         fits = model.config._attn_implementation == PACKED
         found = base.losses(base.hidden(probe), probe, probe.weights)[1] if fits else expected
@@ -213,7 +217,7 @@ def load_base(spec: RunSpec, dtype: torch.dtype | None = None) -> Base:
         names = lora.linear_names(model, model.get_output_embeddings())
         lora.quantize(model, names, spec.trainer.quantization, device)
     model.to(device)
-    return Base(model, device, dtype, ThreadCount(cores) if follows else None)
+    return Base(model, device, dtype, ThreadCount(cores) if follows else None, last)
 
 
 def attach(base: Base, spec: RunSpec) -> Trainable:

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from intract_lsp.allocator import return_freed_memory
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import AdapterError, TrainingError
-from intract_lsp.index.allocator import return_freed_memory
 from intract_lsp.index.folder import folder_key
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind
 from intract_lsp.models.store import MANIFEST, weights_fingerprint

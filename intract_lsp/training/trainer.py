@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from intract_lsp.allocator import keep_freed_memory
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import TrainingError
 from intract_lsp.training.batches import Order, usable
@@ -81,6 +82,8 @@ def train(
     Goes on from a checkpoint under ``checkpoints`` that is of the same samples and settings; what lies there is left
     for the caller to remove. Raises ``TrainingError``.
     """
+    if spec.trainer.device == "cpu":
+        keep_freed_memory()
     with ExitStack() as stack:
         clock = stack.enter_context(ActiveClock())
         # Begun first: they load the model while this process does.

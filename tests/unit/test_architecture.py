@@ -18,6 +18,7 @@ ROOT = Path(intract_lsp.__file__).parent
 ALLOWED = {
     # part: what of ours it may import, a part being a subpackage or a module at the top
     "errors": set(),
+    "allocator": set(),
     "text": set(),
     "paths": set(),
     "languages": set(),
@@ -27,14 +28,14 @@ ALLOWED = {
     "logs": {"paths"},
     "location": {"completion", "errors", "languages", "text"},
     "completion": {"errors", "text"},
-    "inference": {"completion", "errors", "models", "settings"},
-    "index": {"completion", "errors", "languages", "state", "text"},
+    "inference": {"allocator", "completion", "errors", "models", "settings"},
+    "index": {"allocator", "completion", "errors", "languages", "state", "text"},
     "state": {"errors"},
     "models": {"completion", "errors", "paths"},
     "evaluation": {"completion", "errors", "languages", "text"},
     "training": {
-        *("completion", "errors", "evaluation", "index", "inference", "languages", "logs", "models", "paths"),
-        *("settings", "state", "text"),
+        *("allocator", "completion", "errors", "evaluation", "index", "inference", "languages", "logs", "models"),
+        *("paths", "settings", "state", "text"),
     },
     "app": {"completion", "errors", "index", "inference", "models", "paths", "settings", "state", "training"},
     "server": {

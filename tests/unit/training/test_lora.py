@@ -108,6 +108,25 @@ def test_packed_and_supervised_only_equals_the_whole_masked_loss(kind: str, tmp_
     torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_no_target_asks_of_the_last_layer_changes_nothing(qwen: Path, checkpointing: bool) -> None:
+    trainable = trained(run_spec(qwen, gradient_checkpointing=checkpointing))
+    base = trainable.base
+    assert base.last is not None
+    computed: list[int] = []
+    base.last.up_proj.register_forward_hook(lambda module, given, result: computed.append(result.shape[1]))
+    micro = pack(some_samples(3), [False] * 3, CPU, 0.5)
+    found = []
+    for last in (base.last, None):
+        base.last.rows = None
+        used = replace(base, last=last)
+        loss, each = used.losses(used.hidden(micro), micro, micro.weights)
+        found.append((each.detach(), torch.autograd.grad(loss, trainable.parameters())))
+    assert set(computed) == {len(micro.targets), micro.tokens}
+    assert len(micro.targets) < micro.tokens
+    torch.testing.assert_close(found[0], found[1])
+
+
 class Load:
     """Tells how many threads others leave free."""
 
