@@ -31,7 +31,9 @@ are in 16 bits."""
 _SERVED_BESIDE = 600 * 2**20
 """Bytes that such a model takes beside its weights: keys and values, and what a step computes."""
 _COPY_BYTES = 1.3
-"""Of an int8 copy on the disk, for each weight: a head that is the embedding is kept once more."""
+"""Of an int8 copy, for each weight: a head that is the embedding is kept once more."""
+_COPIED_BYTES = 4.0
+"""Of the float32 weights that it is made from, for each weight."""
 
 _OPTIMISER_BYTES = {"adamw_8bit": 2.1, "paged_adamw_8bit": 2.1, "sgd": 4.0, "adafactor": 0.1}
 """That an optimiser keeps for each trained parameter, where it is not two float32 numbers."""
@@ -168,6 +170,18 @@ def served_bytes(spec: RunSpec, sizes: Sizes, *, at_least: bool = False) -> int:
     return int((sizes.parameters - apart) * _SERVED_BYTES.get(precision, 2.0) + 2.0 * apart) + _SERVED_BESIDE
 
 
+def copying_bytes(spec: RunSpec, sizes: Sizes) -> int:
+    """Return the bytes that making a version's int8 copy takes, 0 where it is measured in another format."""
+    if not _in_int8(spec):
+        return 0
+    return int(sizes.parameters * (_COPIED_BYTES + _COPY_BYTES)) + _PROGRAM
+
+
+def _in_int8(spec: RunSpec) -> bool:
+    """Return whether versions are measured in int8."""
+    return spec.trainer.device == "cpu" and spec.precision in ("auto", "int8")
+
+
 def plan(
     spec: RunSpec,
     *,
@@ -184,8 +198,12 @@ def plan(
     trained at all.
     """
     sizes = read_sizes(Path(spec.model_directory))
-    # First it is trained, then measured.
-    needed = max(needed_bytes(spec, sizes, dtype_bytes), served_bytes(spec, sizes, at_least=True))
+    # First it is trained, then made ready to serve, then measured.
+    needed = max(
+        needed_bytes(spec, sizes, dtype_bytes),
+        copying_bytes(spec, sizes),
+        served_bytes(spec, sizes, at_least=True),
+    )
     free = available_memory() if free is None else free
     if disk_free is None:
         disk_free = shutil.disk_usage(_existing(Path(spec.folder))).free
@@ -221,8 +239,7 @@ def _disk_bytes(spec: RunSpec, sizes: Sizes) -> int:
 
     The last is in int8, of all weights with what was trained, where a CPU measures.
     """
-    in_int8 = spec.trainer.device == "cpu" and spec.precision in ("auto", "int8")
-    copy = int(sizes.parameters * _COPY_BYTES) if in_int8 else 0
+    copy = int(sizes.parameters * _COPY_BYTES) if _in_int8(spec) else 0
     if spec.trainer.method is Method.STANDARD:
         state = _OPTIMISER_BYTES.get(spec.trainer.optimiser, 8.0)
         return copy + int(sizes.parameters * (2 * (4 + state) + 2 * 4 + 2))

@@ -15,6 +15,7 @@ from intract_lsp.training.memory import (
     Decision,
     MemoryPlan,
     Sizes,
+    copying_bytes,
     needed_bytes,
     plan,
     products_a_token,
@@ -185,6 +186,18 @@ def test_a_run_needs_what_its_measuring_needs(tiny: Path) -> None:
     spec = replace(run_spec(tiny), precision="float32")
     with_head = read_sizes(tiny)
     assert decide(spec).needed == max(needed_bytes(spec, with_head, 2), served_bytes(spec, with_head))
+
+
+def test_a_run_needs_what_its_int8_copy_is_made_from(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    billions = Sizes(1_540_000_000, 151_936, 28, 1536, 8960, tied=True)
+    monkeypatch.setattr("intract_lsp.training.memory.read_sizes", lambda directory: billions)
+    spec = run_spec(tiny)
+    copying = int(1_540_000_000 * 5.3) + 700 * 2**20
+    assert copying_bytes(spec, billions) == copying > needed_bytes(spec, billions, 2)
+    assert decide(spec).needed == copying
+    for other in (replace(spec, precision="bfloat16"), run_spec(tiny, device="cuda")):
+        assert copying_bytes(other, billions) == 0
+        assert decide(other).needed < copying
 
 
 @pytest.mark.parametrize(("versions", "fit"), [(1, True), (2, True), (3, False)])
