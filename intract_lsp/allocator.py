@@ -30,7 +30,8 @@ def keep_freed_memory() -> None:
     call = _glibc("mallopt")
     if call is not None:
         call(_TRIM_THRESHOLD, -1)
-        call(_MMAP_THRESHOLD, 1 << 30)
+        # Older ones take no more than the second, and without either would map all that is larger than 128 KiB anew.
+        call(_MMAP_THRESHOLD, 1 << 30) or call(_MMAP_THRESHOLD, 1 << 25)
 
 
 def return_freed_memory() -> None:

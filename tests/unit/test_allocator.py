@@ -47,6 +47,19 @@ def test_freed_memory_is_kept_until_it_is_returned() -> None:
     assert found["keep"][1] >= 3 << 24, "the largest tensor's bytes"
 
 
+@pytest.mark.parametrize(("most", "asked"), [(1 << 31, [1 << 30]), (1 << 25, [1 << 30, 1 << 25])])
+def test_older_c_libraries_keep_what_they_can(most: int, asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        calls.append((option, value))
+        return int(value <= most)
+
+    monkeypatch.setattr("intract_lsp.allocator._glibc", lambda name: mallopt)
+    keep_freed_memory()
+    assert calls == [(-1, -1), *((-3, value) for value in asked)]
+
+
 def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("asked for"))
