@@ -163,11 +163,16 @@ def served_bytes(spec: RunSpec, sizes: Sizes, *, at_least: bool = False) -> int:
 
     ``auto`` is the format that a server prefers, or ``at_least`` the one that it takes where memory is short.
     """
-    precision = spec.precision
-    if precision == "auto":
-        precision = "int8" if spec.trainer.device == "cpu" else "nf4" if at_least else "bfloat16"
+    precision = _served_in(spec, at_least)
     apart = sizes.embeddings if precision == "nf4" else 0
     return int((sizes.parameters - apart) * _SERVED_BYTES.get(precision, 2.0) + 2.0 * apart) + _SERVED_BESIDE
+
+
+def _served_in(spec: RunSpec, at_least: bool = False) -> str:
+    """Return the format that versions are measured in, see ``served_bytes``."""
+    if spec.precision != "auto":
+        return spec.precision
+    return "int8" if spec.trainer.device == "cpu" else "nf4" if at_least else "bfloat16"
 
 
 def copying_bytes(spec: RunSpec, sizes: Sizes) -> int:
@@ -178,8 +183,8 @@ def copying_bytes(spec: RunSpec, sizes: Sizes) -> int:
 
 
 def _in_int8(spec: RunSpec) -> bool:
-    """Return whether versions are measured in int8."""
-    return spec.trainer.device == "cpu" and spec.precision in ("auto", "int8")
+    """Return whether versions are measured in int8 on a CPU, which has a copy on the disk."""
+    return spec.trainer.device == "cpu" and _served_in(spec) == "int8"
 
 
 def plan(
