@@ -141,14 +141,12 @@ class GatedFeedForward(nn.Module):
         return result
 
 
-def make_lean(model: nn.Module, hidden_act: str) -> GatedFeedForward | None:
+def make_lean(model: nn.Module, hidden_act: str) -> None:
     """Replace a frozen model's norms and feed-forwards by the ones here, where they are of the kinds known here.
 
     The kinds are known by what they have, since each architecture has classes of its own that say the same; whoever
-    calls this compares the outputs before and after. Returned is the last of the feed-forwards: nothing after it mixes
-    tokens, so that it need not be computed where nothing is asked.
+    calls this compares the outputs before and after.
     """
-    last = None
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             epsilon = getattr(child, "variance_epsilon", None)
@@ -157,9 +155,17 @@ def make_lean(model: nn.Module, hidden_act: str) -> GatedFeedForward | None:
                 setattr(module, name, FrozenNorm(weight, float(epsilon)))
             elif hidden_act in ("silu", "swish") and _is_gated(child):
                 parts = (child.get_submodule(part) for part in ("gate_proj", "up_proj", "down_proj"))
-                last = GatedFeedForward(*parts)
-                setattr(module, name, last)
-    return last
+                setattr(module, name, GatedFeedForward(*parts))
+
+
+def last_feed_forward(model: nn.Module) -> GatedFeedForward | None:
+    """Return the last block's feed-forward: nothing after it mixes tokens, so that it may be asked for some alone.
+
+    ``None`` where the last block has none of this kind, as where experts share its work.
+    """
+    blocks = getattr(getattr(model, "base_model", None), "layers", None)
+    children = blocks[-1].children() if isinstance(blocks, nn.ModuleList) and len(blocks) else ()
+    return next((child for child in children if isinstance(child, GatedFeedForward)), None)
 
 
 def _is_gated(module: nn.Module) -> bool:

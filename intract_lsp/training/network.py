@@ -16,7 +16,14 @@ from intract_lsp.errors import TrainingError
 from intract_lsp.inference.threads import ThreadCount, physical_cores
 from intract_lsp.training import lora
 from intract_lsp.training.batches import Micro, pack
-from intract_lsp.training.layers import PACKED, GatedFeedForward, head_loss, make_lean, packed_attention
+from intract_lsp.training.layers import (
+    PACKED,
+    GatedFeedForward,
+    head_loss,
+    last_feed_forward,
+    make_lean,
+    packed_attention,
+)
 from intract_lsp.training.sample import Sample, SampleKind
 from intract_lsp.training.spec import Method, RunSpec
 
@@ -204,7 +211,9 @@ def load_base(spec: RunSpec, dtype: torch.dtype | None = None) -> Base:
         expected = torch.cat([_plain_losses(model, _probe(model, length)) for length in _PROBE])
         model.set_attn_implementation(PACKED)
         lean = method is not Method.STANDARD
-        last = make_lean(model, getattr(model.config, "hidden_act", "")) if lean else None
+        if lean:
+            make_lean(model, getattr(model.config, "hidden_act", ""))
+        last = last_feed_forward(model)
         base = Base(model, torch.device("cpu"), dtype if lean else torch.float32, last=last)
         # Some architectures have attention of their own, which cannot be replaced.
         fits = model.config._attn_implementation == PACKED

@@ -22,6 +22,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
     Starcoder2Config,
     Starcoder2ForCausalLM,
 )
@@ -49,6 +51,15 @@ SIZES = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
+EXPERTS = {
+    "mlp_only_layers": [0],
+    "decoder_sparse_step": 1,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 24,
+}
+"""Of a model whose first block is as usual, and whose last one has experts."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +93,7 @@ def trained(spec: RunSpec, dtype: torch.dtype | None = torch.float32) -> Trainab
     return trainable
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama", "mistral, sliding", "starcoder2", "granite"])
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "mistral, sliding", "starcoder2", "granite", "experts"])
 def test_packed_and_supervised_only_equals_the_whole_masked_loss(kind: str, tmp_path: Path) -> None:
     if kind == "qwen2":
         write_qwen(tmp_path)
@@ -91,6 +102,7 @@ def test_packed_and_supervised_only_equals_the_whole_masked_loss(kind: str, tmp_
             "llama": (LlamaForCausalLM, LlamaConfig(**SIZES)),
             "mistral, sliding": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=6)),
             "starcoder2": (Starcoder2ForCausalLM, Starcoder2Config(**SIZES, residual_dropout=0.5)),
+            "experts": (Qwen2MoeForCausalLM, Qwen2MoeConfig(**SIZES, **EXPERTS)),
             "granite": (GraniteForCausalLM, GraniteConfig(**SIZES, logits_scaling=4.0)),
         }
         torch.manual_seed(3)
