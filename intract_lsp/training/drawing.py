@@ -22,8 +22,9 @@ worse behind short ones (Petryshyn, 2405.15729)."""
 PREFIX_SHARE = (0.7, 0.9)
 """Of such a budget: between these, four fifths on average, as serving has it."""
 
-RECENT_SHARE = 0.4
-"""Of the holes lie in lines that were changed lately, if there are any."""
+RECENT_SHARE = 0.5
+"""Of the samples are drawn by how recently their lines were changed, where that is known: the next lines to be written
+lie in the same files, or beside them, about one and a half times as often as in others."""
 
 RANDOM_CHUNKS = 0.2
 """Of the samples with pieces of other files: those that show any pieces, so that useless ones do no harm (most
@@ -75,14 +76,14 @@ class Drawer:
         self._seen: set[tuple[int, int, int]] = set()
         self._counts = list(accumulate(len(piece.lines) for piece in pieces))
         self._recent: list[tuple[int, int]] = []
-        self._recent_weights: list[float] = []
+        weights: list[float] = []
         for number, piece in enumerate(pieces):
             for line, weight in (recent or {}).get(piece.path, {}).items():
                 own = line - piece.first_line
                 if 0 <= own < len(piece.lines) and piece.lines[own].strip():
                     self._recent.append((number, own))
-                    self._recent_weights.append(weight)
-        self._recent_weights = list(accumulate(self._recent_weights))
+                    weights.append(weight)
+        self._recent_weights = list(accumulate(weights))
 
     def draw(self, wanted: Wanted) -> list[Sample]:
         """Return samples with holes and of text, shuffled; fewer than wanted where the pieces do not give as many."""
@@ -152,21 +153,34 @@ class Drawer:
         """Return samples of text until they have so many tokens, no line twice."""
         if not wanted.text_share:
             return []
-        width = wanted.context_length * CHARACTERS_OF_TEXT
-        windows: list[tuple[Piece, int]] = []
-        for piece in self._pieces:
-            last = -width
-            for line, start in enumerate(piece.starts):
-                if start - last >= width and piece.lines[line].strip():
-                    windows.append((piece, line))
-                    last = start
-        self._chance.shuffle(windows)
         texts: list[Sample] = []
-        for piece, line in windows:
+        for number, line in self._windows(wanted.context_length * CHARACTERS_OF_TEXT):
             if tokens <= 0 or (not wanted.holes and len(texts) >= wanted.texts):
                 break
-            sample = self._renderer.text(piece, line)
+            sample = self._renderer.text(self._pieces[number], line)
             if sample is not None:
                 texts.append(sample)
                 tokens -= len(sample.ids)
         return texts
+
+    def _windows(self, width: int) -> list[tuple[int, int]]:
+        """Return pieces and lines at least ``width`` characters apart in each, shuffled, recent ones rather first."""
+        windows: list[tuple[int, int]] = []
+        of_line: dict[tuple[int, int], int] = {}
+        for number, piece in enumerate(self._pieces):
+            last = -width
+            for line, start in enumerate(piece.starts):
+                if start - last >= width and piece.lines[line].strip():
+                    windows.append((number, line))
+                    last = start
+                of_line[number, line] = len(windows) - 1
+        weights = [(1.0 - RECENT_SHARE) / len(windows)] * len(windows) if windows else []
+        before = 0.0
+        for place, weight in zip(self._recent, self._recent_weights, strict=True):
+            weights[of_line[place]] += RECENT_SHARE * (weight - before) / self._recent_weights[-1]
+            before = weight
+        # The first of exponential waiting times: as drawn one after another (Efraimidis and Spirakis 2006).
+        order = sorted(
+            (self._chance.expovariate(weight), window) for weight, window in zip(weights, windows, strict=True)
+        )
+        return [window for _, window in order]

@@ -21,14 +21,12 @@ LINES_A_PLACE = 10
 MOST_COMMITS_SHARE = 0.5
 """Of the commits may be held out; a project that has so few that more would be needed has no history to speak of."""
 
-DAY = 86_400
-"""Seconds."""
+RECENT_SHARE = 0.5
+"""Of the lines of code: how far back changes are looked at. Beyond, what changed says little of what comes next."""
 
-RECENT_STEPS = (30, 60, 90, 120, 150, 180)
-"""Days before the cut: a line's age is told by the first of them at which it was not there yet."""
-
-HALF_LIFE = 90.0
-"""Days in which the weight of a changed line halves."""
+HALF_LIFE = 0.1
+"""Of the lines of code: as soon as so many have been changed since, a line's weight has halved. By days instead, a
+young project's lines would all be as recent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +83,25 @@ def fixed_cut(git: GitFolder, commits: Sequence[Commit], commit: str, counts: Ca
     return Cut(commits[back], git.head, back, changes)
 
 
-def recent_lines(git: GitFolder, commits: Sequence[Commit], newest: Commit) -> Mapping[str, Mapping[int, float]]:
-    """Return the lines of a commit's tree that were changed in the half year before it, with their weights in 0..1.
+def recent_lines(
+    git: GitFolder, commits: Sequence[Commit], newest: Commit, counts: Callable[[str], bool], lines: int
+) -> Mapping[str, Mapping[int, float]]:
+    """Return the lines of a commit's tree that were changed last, with their weights in 0..1.
 
-    By path, and in it by line from 0. Ages count from that commit's own time, not from this machine's clock. Raises
-    ``GitFailure``.
+    By path, and in it by line from 0. ``counts`` says which paths are code that is used, ``lines`` how many lines that
+    code has; a line is as old as the share of them that was changed since. Raises ``GitFailure``.
     """
     behind = commits[next(number for number, each in enumerate(commits) if each.id == newest.id) :]
     weights: dict[str, dict[int, float]] = {}
-    previous, seen = 0, newest.id
-    for days in RECENT_STEPS:
-        old = next((each for each in behind if each.time <= newest.time - days * DAY), behind[-1])
-        weight = 0.5 ** ((previous + days) / 2 / HALF_LIFE)
-        previous = days
-        if old.id == seen:
-            continue
-        seen = old.id
-        for change in git.changes(old.id, newest.id):
+    previous, back = 0, 1
+    while back < len(behind) and previous < lines * RECENT_SHARE:
+        changes = [change for change in git.changes(behind[back].id, newest.id) if counts(change.path)]
+        changed = sum(added.end - added.start for change in changes for added in change.added)
+        weight = 0.5 ** ((previous + changed) / 2 / lines / HALF_LIFE)
+        for change in changes:
             of_file = weights.setdefault(change.path, {})
             for added in change.added:
                 for line in range(added.start, added.end):
                     of_file.setdefault(line, weight)
+        previous, back = changed, back * 2
     return MappingProxyType(weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from intract_lsp.index.policy import LARGEST_NOTEBOOK, Refusal, refuse_path, ref
 from intract_lsp.index.source import is_inside, read_source
 from intract_lsp.training.corpus import Admitted, Refused, admit, refuse_name
 from intract_lsp.training.exclusion import Exclusion
-from intract_lsp.training.git_objects import GitFailure, GitFolder
+from intract_lsp.training.git_objects import Commit, GitFailure, GitFolder
 from intract_lsp.training.held_out import HeldOut
 from intract_lsp.training.history import Cut, find_cut, fixed_cut, recent_lines
 from intract_lsp.training.spec import RunSpec
@@ -131,9 +131,9 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
     policy = {path: refusal.value for path, refusal in FilePolicy(root).refused(blobs).items()}
     policy |= {path: EXCLUDED for path in blobs if path not in policy and reader.exclusion.names(path)}
     now = _read(git, git.head, blobs, policy, reader)
-    # Of a notebook git counts other lines than those of its cells: it is trained on, and nowhere measured at.
-    counted = {path: file for path, file in now.admitted.items() if not file.is_notebook}
-    lines = sum(len(piece.lines) for file in counted.values() for piece in file.pieces)
+    # A notebook is trained on, and nowhere measured at.
+    counted = _counted(now)
+    lines = sum(counted.values())
     history = git.commits()
     cut: Cut | None
     if commits is not None:
@@ -158,19 +158,26 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
                 held_out_commits=cut.held_out_commits,
                 files=_by_path(then.admitted),
                 contents=then.contents,
-                held_out=tuple(HeldOut(counted[change.path].pieces, change.added) for change in cut.changes),
-                new_files=tuple(counted[change.path] for change in cut.changes if change.is_new),
-                recent=_counted(recent_lines(git, history, cut.commit), then),
+                held_out=tuple(HeldOut(now.admitted[change.path].pieces, change.added) for change in cut.changes),
+                new_files=tuple(now.admitted[change.path] for change in cut.changes if change.is_new),
+                recent=_recent(git, history, cut.commit, then),
                 refused=tuple(then.refused),
             )
-    recent = _counted(recent_lines(git, history, history[0]), now) if history else {}
+    recent = _recent(git, history, history[0], now) if history else {}
     return _uncut(spec, now, git.head, recent)
 
 
-def _counted(recent: Mapping[str, Mapping[int, float]], tree: _Tree) -> dict[str, Mapping[int, float]]:
-    """Leave out the lines of files that git counts otherwise than their texts."""
-    notebooks = {path for path, file in tree.admitted.items() if file.is_notebook}
-    return {path: lines for path, lines in recent.items() if path not in notebooks}
+def _counted(tree: _Tree) -> dict[str, int]:
+    """Return how many lines each file has, but for those in which git counts others than those of their texts."""
+    files = {path: file for path, file in tree.admitted.items() if not file.is_notebook}
+    return {path: sum(len(piece.lines) for piece in file.pieces) for path, file in files.items()}
+
+
+def _recent(
+    git: GitFolder, history: Sequence[Commit], newest: Commit, tree: _Tree
+) -> Mapping[str, Mapping[int, float]]:
+    counted = _counted(tree)
+    return recent_lines(git, history, newest, counted.__contains__, sum(counted.values()))
 
 
 def _policy_then(

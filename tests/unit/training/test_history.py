@@ -138,20 +138,35 @@ def test_the_cut_is_as_new_as_the_lines_allow(tmp_path: Path, template: Path) ->
     assert find_cut(folder, commits[:1], everything, 100, 10, 0) is None
 
 
-def test_recent_lines_weigh_by_their_age_before_the_cut(tmp_path: Path) -> None:
-    commit(tmp_path, {"a.py": "old\n" * 3}, day=-1000)
-    commit(tmp_path, {"a.py": "old\n" * 3 + "middle\n"}, day=100)
-    commit(tmp_path, {"a.py": "old\n" * 3 + "middle\nnew\n"}, day=190)
-    commit(tmp_path, {"b.py": "newest\n"}, day=200)
+def test_recent_lines_weigh_by_how_much_was_changed_since(tmp_path: Path) -> None:
+    text = "".join(f"old {number}\n" for number in range(90))
+    commit(tmp_path, {"a.py": text, "other.txt": ""}, day=-1000)
+    commit(tmp_path, {"a.py": (text := text + "middle\n" * 4)}, day=100)
+    commit(tmp_path, {"a.py": text + "new\n" * 4, "other.txt": "prose\n" * 90}, day=190)
+    commit(tmp_path, {"b.py": "newest\n" * 2}, day=190)
     folder = GitFolder(tmp_path)
     commits = folder.commits()
-    found = recent_lines(folder, commits, commits[0])
-    assert set(found) == {"a.py", "b.py"}
-    assert set(found["a.py"]) == {3, 4}
-    assert found["a.py"][4] == found["b.py"][0] == pytest.approx(0.5 ** (15 / 90))
-    assert found["a.py"][3] == pytest.approx(0.5 ** (105 / 90))
+    found = recent_lines(folder, commits, commits[0], {"a.py", "b.py"}.__contains__, 100)
+    # Two lines in the newest commit, four in the one before it; the first that is not doubled is past the root.
+    assert {path: set(lines) for path, lines in found.items()} == {"a.py": set(range(94, 98)), "b.py": {0, 1}}
+    assert found["b.py"][1] == pytest.approx(0.5 ** (0.01 / 0.1))
+    assert found["a.py"][94] == pytest.approx(0.5 ** (0.04 / 0.1))
     # From an older commit on, what came later is not there.
-    assert set(recent_lines(folder, commits, commits[2])["a.py"]) == {3}
+    assert set(recent_lines(folder, commits, commits[2], {"a.py"}.__contains__, 94)["a.py"]) == set(range(90, 94))
+    assert not recent_lines(folder, commits, commits[3], {"a.py"}.__contains__, 90)
+
+
+def test_changes_are_looked_at_until_half_of_the_code_was_changed(tmp_path: Path) -> None:
+    for number in range(9):
+        commit(tmp_path, {f"{number}.py": f"{number}\n" * 10}, day=number)
+    folder = GitFolder(tmp_path)
+    commits = folder.commits()
+    found = recent_lines(folder, commits, commits[0], everything, 90)
+    weights = {path: next(iter(lines.values())) for path, lines in found.items()}
+    # One commit back, two, four, eight; what lies in between is as old as the older one says.
+    assert set(weights) == {f"{number}.py" for number in range(1, 9)}
+    assert weights["8.py"] > weights["7.py"] > weights["6.py"] == weights["5.py"] > weights["4.py"] == weights["1.py"]
+    assert set(recent_lines(folder, commits, commits[0], everything, 40)) == {f"{number}.py" for number in (7, 8)}
 
 
 def test_the_tree_at_the_cut_has_nothing_of_what_came_later(tmp_path: Path, template: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,9 +272,27 @@ def test_lines_changed_lately_get_a_share_of_the_holes() -> None:
     samples = drawer(recent=recent).draw(replace(WANTED, text_share=0.0, context_share=0.0))
     inside = sum(sample.path == "src/two.py" and _last_line(sample) in changed for sample in samples)
     # A file's 50 of some 490 lines; blocks may begin before them.
-    assert 0.3 < inside / len(samples) < 0.65
+    assert 0.4 < inside / len(samples) < 0.75
     none = drawer().draw(replace(WANTED, text_share=0.0, context_share=0.0))
     assert sum(s.path == "src/two.py" and _last_line(s) in changed for s in none) / len(none) < 0.25
+
+
+def test_texts_with_lines_changed_lately_come_rather_first() -> None:
+    pieces = [Piece(f"{number}.py", "blob", "python", module(f"m{number}", 8)) for number in range(40)]
+    recent = {"7.py": {5: 1.0, 6: 0.5}, "9.py": {5: 0.5}}
+    wanted = Wanted(holes=0, text_share=1.0, context_share=0.0, context_length=512, texts=10)
+    first: Counter[str] = Counter()
+    among: Counter[str] = Counter()
+    for seed in range(300):
+        made = Drawer(pieces, renderer(512), GRAMMARS, str(seed), recent).draw(replace(wanted, texts=1))
+        first[made[0].path] += 1
+        drawn = Drawer(pieces, renderer(512), GRAMMARS, str(seed), recent).draw(wanted)
+        among.update(sample.path for sample in drawn)
+        assert len({sample.ids for sample in drawn}) == 10
+    # Half of the draws go by the weights, 3 to 1 here.
+    assert 0.28 < first["7.py"] / 300 < 0.47 and 0.07 < first["9.py"] / 300 < 0.19
+    assert max(first[path] for path in first if path not in recent) < 15
+    assert among["7.py"] / 300 > 0.95
 
 
 def _last_line(sample: Sample) -> str:
