@@ -24,7 +24,7 @@ PREFIX_SHARE = (0.7, 0.9)
 
 RECENT_SHARE = 0.5
 """Of the samples are drawn by how recently their lines were changed, where that is known: the next lines to be written
-lie in the same files, or beside them, about one and a half times as often as in others."""
+lie in the same files more often than in others."""
 
 RANDOM_CHUNKS = 0.2
 """Of the samples with pieces of other files: those that show any pieces, so that useless ones do no harm (most

@@ -77,6 +77,16 @@ class Change:
     added: tuple[Added, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What a commit has of the folder, by path."""
+
+    blobs: dict[str, str]
+    """Of each regular file."""
+    links: dict[str, bool]
+    """What is no file: symbolic links, and submodules (true)."""
+
+
 class GitFolder:
     """A folder of a repository, possibly below its top. Paths are relative to the folder, with ``/``."""
 
@@ -96,21 +106,19 @@ class GitFolder:
         rows = (line.split() for line in found.decode().splitlines())
         return [Commit(id_, int(time)) for time, id_ in rows]
 
-    def tree(self, commit: str) -> dict[str, str]:
-        """Return the blob of each regular file of a commit, by path."""
-        return {path: blob for mode, path, blob in self._entries(commit) if mode.startswith("100")}
-
-    def links(self, commit: str) -> dict[str, bool]:
-        """Return what of a commit is no file: symbolic links, and submodules (true)."""
-        return {path: mode == "160000" for mode, path, _ in self._entries(commit) if not mode.startswith("100")}
-
-    def _entries(self, commit: str) -> Iterator[tuple[str, str, str]]:
-        """Yield mode, path and id of what a commit's tree has."""
+    def tree(self, commit: str) -> Tree:
+        """Return what a commit has."""
+        found = Tree({}, {})
         for entry in self._ask("ls-tree", "-r", "-z", commit).split(b"\0"):
             if entry:
-                described, _, path = entry.partition(b"\t")
+                described, _, name = entry.partition(b"\t")
                 mode, _, id_ = described.decode().split()
-                yield mode, os.fsdecode(path), id_
+                path = os.fsdecode(name)
+                if mode.startswith("100"):
+                    found.blobs[path] = id_
+                else:
+                    found.links[path] = mode == "160000"
+        return found
 
     def contents(self, blobs: Iterable[str], largest: int) -> dict[str, bytes]:
         """Return the contents of blobs, by id; those of more than ``largest`` bytes are left out.

@@ -15,7 +15,7 @@ from intract_lsp.index.policy import LARGEST_NOTEBOOK, Refusal, refuse_path, ref
 from intract_lsp.index.source import is_inside, read_source
 from intract_lsp.training.corpus import Admitted, Refused, admit, refuse_name
 from intract_lsp.training.exclusion import Exclusion
-from intract_lsp.training.git_objects import Commit, GitFailure, GitFolder
+from intract_lsp.training.git_objects import Commit, GitFailure, GitFolder, Tree
 from intract_lsp.training.held_out import HeldOut
 from intract_lsp.training.history import Cut, find_cut, fixed_cut, recent_lines
 from intract_lsp.training.spec import RunSpec
@@ -115,8 +115,8 @@ class _Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tree:
-    """A commit's files under the policy."""
+class _Files:
+    """Those of a commit, or of a folder without git, under the policy."""
 
     contents: dict[str, bytes]
     admitted: dict[str, Admitted]
@@ -125,12 +125,13 @@ class _Tree:
 
 def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, str] | None) -> CutTree:
     git = GitFolder(root, commits[1] if commits else "HEAD")
-    blobs = git.tree(git.head)
+    newest = git.tree(git.head)
+    blobs = newest.blobs
     if not blobs:
         raise GitFailure("the repository has nothing of the folder")
     policy = {path: refusal.value for path, refusal in FilePolicy(root).refused(blobs).items()}
     policy |= {path: EXCLUDED for path in blobs if path not in policy and reader.exclusion.names(path)}
-    now = _read(git, git.head, blobs, policy, reader)
+    now = _read(git, git.head, newest, policy, reader)
     # A notebook is trained on, and nowhere measured at.
     counted = _counted(now)
     lines = sum(counted.values())
@@ -146,10 +147,10 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
         least = spec.data.least_held_out * LINES_OF_A_PLACE
         cut = find_cut(git, history, counted.__contains__, lines, spec.data.held_out, least)
     if cut is not None:
-        old_blobs = git.tree(cut.commit.id)
+        old = git.tree(cut.commit.id)
         renamed = {change.old_path: change.path for change in cut.changes if change.old_path != change.path}
-        policy_then = _policy_then(old_blobs, blobs, renamed, policy, reader.exclusion)
-        then = _read(git, cut.commit.id, old_blobs, policy_then, reader)
+        policy_then = _policy_then(old.blobs, blobs, renamed, policy, reader.exclusion)
+        then = _read(git, cut.commit.id, old, policy_then, reader)
         if _characters(then.admitted.values()) >= LEAST_CHARACTERS:
             return CutTree(
                 commit=cut.commit.id,
@@ -167,16 +168,19 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
     return _uncut(spec, now, git.head, recent)
 
 
-def _counted(tree: _Tree) -> dict[str, int]:
+def _counted(files: _Files) -> dict[str, int]:
     """Return how many lines each file has, but for those in which git counts others than those of their texts."""
-    files = {path: file for path, file in tree.admitted.items() if not file.is_notebook}
-    return {path: sum(len(piece.lines) for piece in file.pieces) for path, file in files.items()}
+    return {
+        path: sum(len(piece.lines) for piece in file.pieces)
+        for path, file in files.admitted.items()
+        if not file.is_notebook
+    }
 
 
 def _recent(
-    git: GitFolder, history: Sequence[Commit], newest: Commit, tree: _Tree
+    git: GitFolder, history: Sequence[Commit], newest: Commit, files: _Files
 ) -> Mapping[str, Mapping[int, float]]:
-    counted = _counted(tree)
+    counted = _counted(files)
     return recent_lines(git, history, newest, counted.__contains__, sum(counted.values()))
 
 
@@ -202,42 +206,41 @@ def _policy_then(
     return found
 
 
-def _read(git: GitFolder, commit: str, blobs: Mapping[str, str], policy: Mapping[str, str], reader: _Reader) -> _Tree:
+def _read(git: GitFolder, commit: str, listed: Tree, policy: Mapping[str, str], reader: _Reader) -> _Files:
     """Return the files of a commit under the policy; ``policy`` has the reasons that are known already."""
-    missing = git.missing(commit)
+    blobs, missing = listed.blobs, git.missing(commit)
     refused = [Refused(path, reason) for path, reason in policy.items() if path in blobs]
     refused += [Refused(path, LACKING) for path, blob in blobs.items() if blob in missing and path not in policy]
-    links = git.links(commit).items()
-    refused += [Refused(path, SUBMODULE if module else Refusal.SYMLINK.value) for path, module in links]
+    refused += [Refused(path, SUBMODULE if module else Refusal.SYMLINK.value) for path, module in listed.links.items()]
     usable = [path for path, blob in blobs.items() if path not in policy and blob not in missing]
     usable.sort(key=lambda path: (path.count("/"), path))
     refused += [Refused(path, TOO_MANY) for path in usable[MOST_FILES:]]
     names = {path: blobs[path] for path in usable[:MOST_FILES]}
     contents = git.contents(names.values(), LARGEST_NOTEBOOK)
-    tree = _Tree({}, {}, refused)
+    found = _Files({}, {}, refused)
     for path, blob in names.items():
         content = contents.get(blob)
         if content is None:
             refused.append(Refused(path, refuse_name(path) or Refusal.TOO_LARGE.value))
             continue
-        _sort(tree, path, blob, content, reader)
-    return tree
+        _sort(found, path, blob, content, reader)
+    return found
 
 
-def _sort(tree: _Tree, path: str, blob: str, content: bytes, reader: _Reader) -> None:
+def _sort(files: _Files, path: str, blob: str, content: bytes, reader: _Reader) -> None:
     """Put a file where it belongs: what training leaves out an index may show all the same."""
     if refuse_path(path) is None and refuse_size(path, len(content)) is None:
-        tree.contents[path] = content
+        files.contents[path] = content
     found = reader.admit(path, blob, content)
     if isinstance(found, Refused):
-        tree.refused.append(found)
+        files.refused.append(found)
     else:
-        tree.admitted[path] = found
+        files.admitted[path] = found
 
 
 def _from_folder(spec: RunSpec, root: Path, reader: _Reader) -> CutTree:
     listing = list_files(root, MOST_FILES)
-    tree = _Tree({}, {}, [])
+    tree = _Files({}, {}, [])
     for file in listing.files:
         if reader.exclusion.names(file.path):
             tree.refused.append(Refused(file.path, EXCLUDED))
@@ -255,7 +258,7 @@ def _from_folder(spec: RunSpec, root: Path, reader: _Reader) -> CutTree:
 
 def _uncut(
     spec: RunSpec,
-    tree: _Tree,
+    tree: _Files,
     head: str,
     recent: Mapping[str, Mapping[int, float]],
     uncounted: Mapping[str, int] | None = None,

@@ -57,9 +57,9 @@ def test_paths_are_those_of_the_folder_and_nothing_of_the_repository_is_written(
     (tmp_path / "sub" / "a.py").write_text("uncommitted\n")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / ".git").rglob("*")}
     folder = GitFolder(tmp_path / "sub")
-    assert set(folder.tree(new)) == {"a.py"}
+    assert set(folder.tree(new).blobs) == {"a.py"}
     assert [change.path for change in folder.changes(old, new)] == ["a.py"]
-    blob = folder.tree(new)["a.py"]
+    blob = folder.tree(new).blobs["a.py"]
     assert folder.contents([blob], 100) == {blob: b"1\n3\n"}
     assert folder.contents([blob], 3) == {}
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / ".git").rglob("*")} == before
@@ -101,7 +101,7 @@ def test_submodules_and_links_are_named_among_what_is_left_out(tmp_path: Path, t
     git(root, "update-index", "--add", "--cacheinfo", f"160000,{git(root, 'rev-parse', 'HEAD')},inner")
     git(root, "commit", "-qm", "links")
     folder = GitFolder(root)
-    assert folder.links(folder.head) == {"inner": True, "link.py": False}
+    assert folder.tree(folder.head).links == {"inner": True, "link.py": False}
     refused = {each.path: each.reason for each in cut_tree(spec(root, least_held_out=100_000)).refused}
     assert refused["inner"] == SUBMODULE
     assert refused["link.py"] == Refusal.SYMLINK.value
@@ -310,11 +310,11 @@ def test_a_partial_clone_is_asked_for_nothing_that_it_lacks(tmp_path: Path, temp
     partial = tmp_path / "partial"
     git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-local", whole.as_uri(), str(partial))
     clone = GitFolder(partial)
-    now = clone.tree(clone.head)
+    now = clone.tree(clone.head).blobs
     assert clone.missing(clone.head).isdisjoint(now.values())
     old = clone.commits()[1].id
     # The clone has the newest blobs alone, so the two files that the newest commit changed are not there before.
-    assert clone.missing(old) == {clone.tree(old)[path] for path in ("src/two.py", "src/lost.py")}
+    assert clone.missing(old) == {clone.tree(old).blobs[path] for path in ("src/two.py", "src/lost.py")}
     assert clone.changes(old, clone.head) == []
     objects = sorted((partial / ".git" / "objects").rglob("*"))
     tree = cut_tree(spec(partial))
