@@ -75,15 +75,14 @@ class Drawer:
         self._holes: dict[int, Holes] = {}
         self._seen: set[tuple[int, int, int]] = set()
         self._counts = list(accumulate(len(piece.lines) for piece in pieces))
-        self._recent: list[tuple[int, int]] = []
-        weights: list[float] = []
+        self._recent: dict[tuple[int, int], float] = {}
         for number, piece in enumerate(pieces):
             for line, weight in (recent or {}).get(piece.path, {}).items():
                 own = line - piece.first_line
                 if 0 <= own < len(piece.lines) and piece.lines[own].strip():
-                    self._recent.append((number, own))
-                    weights.append(weight)
-        self._recent_weights = list(accumulate(weights))
+                    self._recent[number, own] = weight
+        self._places = list(self._recent)
+        self._recent_weights = list(accumulate(self._recent.values()))
 
     def draw(self, wanted: Wanted) -> list[Sample]:
         """Return samples with holes and of text, shuffled; fewer than wanted where the pieces do not give as many."""
@@ -128,8 +127,8 @@ class Drawer:
     def _line(self) -> tuple[int, int]:
         """Return a piece and a line of it."""
         chance = self._chance
-        if self._recent and chance.random() < RECENT_SHARE:
-            return chance.choices(self._recent, cum_weights=self._recent_weights)[0]
+        if self._places and chance.random() < RECENT_SHARE:
+            return chance.choices(self._places, cum_weights=self._recent_weights)[0]
         at = chance.randrange(self._counts[-1])
         number = bisect_right(self._counts, at)
         return number, at - (self._counts[number - 1] if number else 0)
@@ -166,19 +165,15 @@ class Drawer:
     def _windows(self, width: int) -> list[tuple[int, int]]:
         """Return pieces and lines at least ``width`` characters apart in each, shuffled, recent ones rather first."""
         windows: list[tuple[int, int]] = []
-        of_line: dict[tuple[int, int], int] = {}
         for number, piece in enumerate(self._pieces):
             last = -width
             for line, start in enumerate(piece.starts):
                 if start - last >= width and piece.lines[line].strip():
                     windows.append((number, line))
                     last = start
-                of_line[number, line] = len(windows) - 1
         weights = [(1.0 - RECENT_SHARE) / len(windows)] * len(windows) if windows else []
-        before = 0.0
-        for place, weight in zip(self._recent, self._recent_weights, strict=True):
-            weights[of_line[place]] += RECENT_SHARE * (weight - before) / self._recent_weights[-1]
-            before = weight
+        for place, weight in self._recent.items():
+            weights[bisect_right(windows, place) - 1] += RECENT_SHARE * weight / self._recent_weights[-1]
         # The first of exponential waiting times: as drawn one after another (Efraimidis and Spirakis 2006).
         order = sorted(
             (self._chance.expovariate(weight), window) for weight, window in zip(weights, windows, strict=True)

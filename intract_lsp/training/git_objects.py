@@ -44,15 +44,6 @@ class GitFailure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """A commit of the main line."""
-
-    id: str
-    time: int
-    """When it was committed, in seconds since 1970, by the committer's clock."""
-
-
-@dataclass(frozen=True, slots=True)
 class Added:
     """Lines of a text that an older one has not, numbered from 0; the end is the line behind the last one."""
 
@@ -100,11 +91,9 @@ class GitFolder:
         self.head = self._ask("rev-parse", "--verify", "--end-of-options", f"{head}^{{commit}}").decode().strip()
         """The newest commit as of now: what is asked later is asked of it, whatever has been committed since."""
 
-    def commits(self) -> list[Commit]:
+    def commits(self) -> list[str]:
         """Return the commits of the main line that touch the folder, the newest first; a shallow clone has few."""
-        found = self._ask("rev-list", "--first-parent", "--timestamp", MOST_COMMITS, self.head, "--", ".")
-        rows = (line.split() for line in found.decode().splitlines())
-        return [Commit(id_, int(time)) for time, id_ in rows]
+        return self._ask("rev-list", "--first-parent", MOST_COMMITS, self.head, "--", ".").decode().split()
 
     def tree(self, commit: str) -> Tree:
         """Return what a commit has."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from intract_lsp.training.git_objects import Change, Commit, GitFolder
+from intract_lsp.training.git_objects import Change, GitFolder
 
 HELD_OUT_SHARE = 0.1
 """Of the lines of code: as soon as the newest commits have added so many, the cut is behind them."""
@@ -21,7 +21,7 @@ LINES_A_PLACE = 10
 MOST_COMMITS_SHARE = 0.5
 """Of the commits may be held out; a project that has so few that more would be needed has no history to speak of."""
 
-RECENT_SHARE = 0.5
+LOOKED_BACK = 0.5
 """Of the lines of code: how far back changes are looked at. Beyond, what changed says little of what comes next."""
 
 HALF_LIFE = 0.1
@@ -33,7 +33,7 @@ young project's lines would all be as recent."""
 class Cut:
     """The commit up to which a run may see the project."""
 
-    commit: Commit
+    commit: str
     head: str
     """The newest commit."""
     held_out_commits: int
@@ -42,7 +42,7 @@ class Cut:
 
 
 def find_cut(
-    git: GitFolder, commits: Sequence[Commit], counts: Callable[[str], bool], lines: int, places: int, least: int
+    git: GitFolder, commits: Sequence[str], counts: Callable[[str], bool], lines: int, places: int, least: int
 ) -> Cut | None:
     """Return the newest cut behind which enough lines were added, ``None`` where no cut leaves half of the commits.
 
@@ -54,8 +54,7 @@ def find_cut(
     enough = max(least, min(lines * HELD_OUT_SHARE, places * LINES_A_PLACE))
 
     def look(back: int) -> tuple[int, tuple[Change, ...]]:
-        found = tuple(change for change in git.changes(commits[back].id, git.head) if counts(change.path))
-        return sum(added.end - added.start for change in found for added in change.added), found
+        return _changes(git, commits[back], git.head, counts)
 
     # Doubling, then halving: what the newest commits have changed is quick to ask, the whole history is not.
     short, back = 0, 1
@@ -74,29 +73,26 @@ def find_cut(
     return Cut(commits[back], git.head, back, changes) if added >= least else None
 
 
-def fixed_cut(git: GitFolder, commits: Sequence[Commit], commit: str, counts: Callable[[str], bool]) -> Cut | None:
+def fixed_cut(git: GitFolder, commits: Sequence[str], commit: str, counts: Callable[[str], bool]) -> Cut | None:
     """Return the cut at a commit that was chosen before, ``None`` where it is not in the history any more."""
-    back = next((number for number, each in enumerate(commits) if each.id == commit), None)
-    if back is None:
+    if commit not in commits:
         return None
-    changes = tuple(change for change in git.changes(commit, git.head) if counts(change.path))
-    return Cut(commits[back], git.head, back, changes)
+    return Cut(commit, git.head, commits.index(commit), _changes(git, commit, git.head, counts)[1])
 
 
 def recent_lines(
-    git: GitFolder, commits: Sequence[Commit], newest: Commit, counts: Callable[[str], bool], lines: int
+    git: GitFolder, commits: Sequence[str], newest: str, counts: Callable[[str], bool], lines: int
 ) -> Mapping[str, Mapping[int, float]]:
     """Return the lines of a commit's tree that were changed last, with their weights in 0..1.
 
     By path, and in it by line from 0. ``counts`` says which paths are code that is used, ``lines`` how many lines that
     code has; a line is as old as the share of them that was changed since. Raises ``GitFailure``.
     """
-    behind = commits[next(number for number, each in enumerate(commits) if each.id == newest.id) :]
+    behind = commits[commits.index(newest) :]
     weights: dict[str, dict[int, float]] = {}
     previous, back = 0, 1
-    while back < len(behind) and previous < lines * RECENT_SHARE:
-        changes = [change for change in git.changes(behind[back].id, newest.id) if counts(change.path)]
-        changed = sum(added.end - added.start for change in changes for added in change.added)
+    while back < len(behind) and previous < lines * LOOKED_BACK:
+        changed, changes = _changes(git, behind[back], newest, counts)
         weight = 0.5 ** ((previous + changed) / 2 / lines / HALF_LIFE)
         for change in changes:
             of_file = weights.setdefault(change.path, {})
@@ -105,3 +101,9 @@ def recent_lines(
                     of_file.setdefault(line, weight)
         previous, back = changed, back * 2
     return MappingProxyType(weights)
+
+
+def _changes(git: GitFolder, old: str, new: str, counts: Callable[[str], bool]) -> tuple[int, tuple[Change, ...]]:
+    """Return how many lines were added between two commits to the files that count, and the changes."""
+    found = tuple(change for change in git.changes(old, new) if counts(change.path))
+    return sum(added.end - added.start for change in found for added in change.added), found

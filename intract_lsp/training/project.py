@@ -15,7 +15,7 @@ from intract_lsp.index.policy import LARGEST_NOTEBOOK, Refusal, refuse_path, ref
 from intract_lsp.index.source import is_inside, read_source
 from intract_lsp.training.corpus import Admitted, Refused, admit, refuse_name
 from intract_lsp.training.exclusion import Exclusion
-from intract_lsp.training.git_objects import Commit, GitFailure, GitFolder, Tree
+from intract_lsp.training.git_objects import GitFailure, GitFolder, Tree
 from intract_lsp.training.held_out import HeldOut
 from intract_lsp.training.history import Cut, find_cut, fixed_cut, recent_lines
 from intract_lsp.training.spec import RunSpec
@@ -147,13 +147,13 @@ def _from_git(spec: RunSpec, root: Path, reader: _Reader, commits: tuple[str, st
         least = spec.data.least_held_out * LINES_OF_A_PLACE
         cut = find_cut(git, history, counted.__contains__, lines, spec.data.held_out, least)
     if cut is not None:
-        old = git.tree(cut.commit.id)
+        old = git.tree(cut.commit)
         renamed = {change.old_path: change.path for change in cut.changes if change.old_path != change.path}
         policy_then = _policy_then(old.blobs, blobs, renamed, policy, reader.exclusion)
-        then = _read(git, cut.commit.id, old, policy_then, reader)
+        then = _read(git, cut.commit, old, policy_then, reader)
         if _characters(then.admitted.values()) >= LEAST_CHARACTERS:
             return CutTree(
-                commit=cut.commit.id,
+                commit=cut.commit,
                 head=git.head,
                 weak=False,
                 held_out_commits=cut.held_out_commits,
@@ -177,9 +177,7 @@ def _counted(files: _Files) -> dict[str, int]:
     }
 
 
-def _recent(
-    git: GitFolder, history: Sequence[Commit], newest: Commit, files: _Files
-) -> Mapping[str, Mapping[int, float]]:
+def _recent(git: GitFolder, history: Sequence[str], newest: str, files: _Files) -> Mapping[str, Mapping[int, float]]:
     counted = _counted(files)
     return recent_lines(git, history, newest, counted.__contains__, sum(counted.values()))
 
@@ -240,25 +238,25 @@ def _sort(files: _Files, path: str, blob: str, content: bytes, reader: _Reader) 
 
 def _from_folder(spec: RunSpec, root: Path, reader: _Reader) -> CutTree:
     listing = list_files(root, MOST_FILES)
-    tree = _Files({}, {}, [])
+    files = _Files({}, {}, [])
     for file in listing.files:
         if reader.exclusion.names(file.path):
-            tree.refused.append(Refused(file.path, EXCLUDED))
+            files.refused.append(Refused(file.path, EXCLUDED))
             continue
         text = read_source(root, file.path)
         if isinstance(text, Refusal):
-            tree.refused.append(Refused(file.path, text.value))
+            files.refused.append(Refused(file.path, text.value))
             continue
         content = text.encode("utf-8", "replace")
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        _sort(tree, file.path, blob, content, reader)
+        _sort(files, file.path, blob, content, reader)
     counts = {refusal.value: count for refusal, count in listing.refused.items()}
-    return _uncut(spec, tree, "", {}, counts)
+    return _uncut(spec, files, "", {}, counts)
 
 
 def _uncut(
     spec: RunSpec,
-    tree: _Files,
+    files: _Files,
     head: str,
     recent: Mapping[str, Mapping[int, float]],
     uncounted: Mapping[str, int] | None = None,
@@ -268,7 +266,7 @@ def _uncut(
     None where the run asks for no place to measure at.
     """
     share = WEAK_SHARE if spec.data.held_out else 0.0
-    lines = {path: sum(len(piece.lines) for piece in file.pieces) for path, file in tree.admitted.items()}
+    lines = {path: sum(len(piece.lines) for piece in file.pieces) for path, file in files.admitted.items()}
     total = sum(lines.values())
     chosen: set[str] = set()
     held = 0
@@ -278,18 +276,18 @@ def _uncut(
         if lines[path] <= total * LARGEST_WEAK:
             chosen.add(path)
             held += lines[path]
-    held_out = tuple(tree.admitted[path] for path in sorted(chosen))
+    held_out = tuple(files.admitted[path] for path in sorted(chosen))
     return CutTree(
         commit=head,
         head=head,
         weak=bool(held_out),
         held_out_commits=0,
-        files=_by_path({path: file for path, file in tree.admitted.items() if path not in chosen}),
-        contents={path: content for path, content in tree.contents.items() if path not in chosen},
+        files=_by_path({path: file for path, file in files.admitted.items() if path not in chosen}),
+        contents={path: content for path, content in files.contents.items() if path not in chosen},
         held_out=tuple(HeldOut(file.pieces, None) for file in held_out),
         new_files=held_out,
         recent=recent,
-        refused=tuple(tree.refused),
+        refused=tuple(files.refused),
         uncounted=uncounted or {},
     )
 

@@ -11,7 +11,7 @@ from training_projects import commit, copy, git, module, project, spec
 from intract_lsp.errors import TrainingError
 from intract_lsp.index.policy import Refusal
 from intract_lsp.training import git_objects
-from intract_lsp.training.git_objects import Added, Commit, GitFailure, GitFolder
+from intract_lsp.training.git_objects import Added, GitFailure, GitFolder
 from intract_lsp.training.history import find_cut, recent_lines
 from intract_lsp.training.project import EXCLUDED, LACKING, SUBMODULE, cut_tree
 
@@ -90,7 +90,7 @@ def test_signatures_that_git_is_told_to_show_are_no_commits(
     settings = tmp_path / "gitconfig"
     settings.write_text(f"[log]\nshowSignature = true\n[gpg]\nprogram = {gpg}\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    assert GitFolder(root).commits() == [Commit(signed, before[0].time), *before[1:]]
+    assert GitFolder(root).commits() == [signed, *before[1:]]
 
 
 def test_submodules_and_links_are_named_among_what_is_left_out(tmp_path: Path, template: Path) -> None:
@@ -113,11 +113,7 @@ def test_the_cut_is_as_new_as_the_lines_allow(tmp_path: Path, template: Path) ->
     commits = folder.commits()
     assert len(commits) == 20
     added = [
-        sum(
-            lines.end - lines.start
-            for change in folder.changes(commits[back].id, folder.head)
-            for lines in change.added
-        )
+        sum(lines.end - lines.start for change in folder.changes(commits[back], folder.head) for lines in change.added)
         for back in range(11)
     ]
     assert added == sorted(added) and added[1] > 5
@@ -126,7 +122,7 @@ def test_the_cut_is_as_new_as_the_lines_allow(tmp_path: Path, template: Path) ->
         cut = find_cut(folder, commits, everything, lines, places, 1)
         back = next(number for number in range(1, 11) if added[number] >= enough)
         assert cut is not None
-        assert (cut.held_out_commits, cut.commit.id) == (back, commits[back].id)
+        assert (cut.held_out_commits, cut.commit) == (back, commits[back])
     # What every run needs at least is enough, and not too little.
     cut = find_cut(folder, commits, everything, 10, 1, added[3])
     assert cut is not None and cut.held_out_commits == 3
@@ -147,7 +143,7 @@ def test_recent_lines_weigh_by_how_much_was_changed_since(tmp_path: Path) -> Non
     folder = GitFolder(tmp_path)
     commits = folder.commits()
     found = recent_lines(folder, commits, commits[0], {"a.py", "b.py"}.__contains__, 100)
-    # Two lines in the newest commit, four in the one before it; the first that is not doubled is past the root.
+    # Two lines in the newest commit, four in the one before it; four commits back there is none.
     assert {path: set(lines) for path, lines in found.items()} == {"a.py": set(range(94, 98)), "b.py": {0, 1}}
     assert found["b.py"][1] == pytest.approx(0.5 ** (0.01 / 0.1))
     assert found["a.py"][94] == pytest.approx(0.5 ** (0.04 / 0.1))
@@ -312,7 +308,7 @@ def test_a_partial_clone_is_asked_for_nothing_that_it_lacks(tmp_path: Path, temp
     clone = GitFolder(partial)
     now = clone.tree(clone.head).blobs
     assert clone.missing(clone.head).isdisjoint(now.values())
-    old = clone.commits()[1].id
+    old = clone.commits()[1]
     # The clone has the newest blobs alone, so the two files that the newest commit changed are not there before.
     assert clone.missing(old) == {clone.tree(old).blobs[path] for path in ("src/two.py", "src/lost.py")}
     assert clone.changes(old, clone.head) == []
