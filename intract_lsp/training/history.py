@@ -6,7 +6,7 @@ that resemble them (Giagnorio et al. 2025 test on each developer's newest change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -90,8 +90,10 @@ def recent_lines(
     """
     behind = commits[commits.index(newest) :]
     weights: dict[str, dict[int, float]] = {}
-    previous, back = 0, 1
-    while back < len(behind) and previous < lines * LOOKED_BACK:
+    previous = 0
+    for back in _doubling(len(behind) - 1):
+        if previous >= lines * LOOKED_BACK:
+            break
         changed, changes = _changes(git, behind[back], newest, counts)
         weight = 0.5 ** ((previous + changed) / 2 / lines / HALF_LIFE)
         for change in changes:
@@ -99,8 +101,18 @@ def recent_lines(
             for added in change.added:
                 for line in range(added.start, added.end):
                     of_file.setdefault(line, weight)
-        previous, back = changed, back * 2
+        previous = changed
     return MappingProxyType(weights)
+
+
+def _doubling(last: int) -> Iterator[int]:
+    """Yield 1, 2, 4, ... below ``last``, and then that; nothing where it is below 1."""
+    number = 1
+    while number < last:
+        yield number
+        number *= 2
+    if last > 0:
+        yield last
 
 
 def _changes(git: GitFolder, old: str, new: str, counts: Callable[[str], bool]) -> tuple[int, tuple[Change, ...]]:

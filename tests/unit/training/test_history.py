@@ -143,10 +143,11 @@ def test_recent_lines_weigh_by_how_much_was_changed_since(tmp_path: Path) -> Non
     folder = GitFolder(tmp_path)
     commits = folder.commits()
     found = recent_lines(folder, commits, commits[0], {"a.py", "b.py"}.__contains__, 100)
-    # Two lines in the newest commit, four in the one before it; four commits back there is none.
-    assert {path: set(lines) for path, lines in found.items()} == {"a.py": set(range(94, 98)), "b.py": {0, 1}}
+    # Two lines in the newest commit, four in each of the two before it; four commits back there is none.
+    assert {path: set(lines) for path, lines in found.items()} == {"a.py": set(range(90, 98)), "b.py": {0, 1}}
     assert found["b.py"][1] == pytest.approx(0.5 ** (0.01 / 0.1))
     assert found["a.py"][94] == pytest.approx(0.5 ** (0.04 / 0.1))
+    assert found["a.py"][90] == pytest.approx(0.5 ** (0.08 / 0.1))
     # From an older commit on, what came later is not there.
     assert set(recent_lines(folder, commits, commits[2], {"a.py"}.__contains__, 94)["a.py"]) == set(range(90, 94))
     assert not recent_lines(folder, commits, commits[3], {"a.py"}.__contains__, 90)
