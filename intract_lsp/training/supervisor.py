@@ -1,14 +1,12 @@
 """Runs of a server or a command: queued, one at a time on the machine, each in a process of its own, recorded.
 
-One thread does it all; others leave messages for it. Whoever runs something holds the machine's lock, so that who gets
-it knows every other run that is recorded as running to be left behind by a program that was killed.
+One thread does it all; others leave messages for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import sys
 import threading
@@ -19,16 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_tb
 
-from filelock import FileLock, Timeout
-
 from intract_lsp.errors import IntractError
 from intract_lsp.training.activity import Activity
 from intract_lsp.training.attempt import SPEC_FILE, Attempt, tidy
 from intract_lsp.training.events import Finished, Note, Room
 from intract_lsp.training.known_runs import KnownRuns
-from intract_lsp.training.leftovers import CANCELLED, LEFT, drop, mark_left, resumable, traces
+from intract_lsp.training.leftovers import CANCELLED, drop, traces
 from intract_lsp.training.messages import Cancel, Line, Message, Recover, Start, Wake
 from intract_lsp.training.progress import RunStatus, follow
+from intract_lsp.training.run_queue import RunQueue
 from intract_lsp.training.runs import Runs, RunState
 from intract_lsp.training.spec import RunSpec
 
@@ -79,12 +76,11 @@ class Supervisor:
         run gives way to.
         """
         self._open_runs = runs
-        self._lock = FileLock(lock)
         self._deliver = deliver
         self._command = command
         self._timing = timing or Timing()
+        self._queue = RunQueue(lock, lambda: self._runs, self._timing.cancel)
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._waiting: list[RunSpec] = []
         self._attempt: Attempt | None = None
         self._worked = 0.0
         """Processor seconds of the processes that have ended."""
@@ -203,13 +199,10 @@ class Supervisor:
                 self._break(error, message.spec if isinstance(message, Start) else None)
         if self._attempt is not None:
             self._leave(self._attempt)
-        for spec in self._waiting:
-            with contextlib.suppress(IntractError):
-                self._runs.update(spec.id, RunState.STOPPED, LEFT)
+        self._queue.give_up()
         if self._table is not None:
             self._table.close()
         self._known.give_up()
-        self._lock.release(force=True)
 
     def _leave(self, attempt: Attempt) -> None:
         """Let go of the run that is at work, since the program ends."""
@@ -233,7 +226,7 @@ class Supervisor:
         now = time.monotonic()
         attempt = self._attempt
         if attempt is None:
-            return max(0.0, self._look_at - now) if self._waiting else None
+            return max(0.0, self._look_at - now) if self._queue.waiting else None
         times = [at for at in (attempt.kill_at,) if at is not None]
         if attempt.child.suspended:
             times.append(self._activity.at() + self._timing.quiet)
@@ -258,7 +251,7 @@ class Supervisor:
         """Do what is due."""
         now, attempt = time.monotonic(), self._attempt
         if attempt is None:
-            if self._waiting and now >= self._look_at:
+            if self._queue.waiting and now >= self._look_at:
                 self._look_at = now + self._timing.lock
                 self._begin_next()
         elif attempt.kill_at is not None:
@@ -274,59 +267,32 @@ class Supervisor:
                 self._tell(attempt.spec, paused=attempt.child.suspended)
 
     def _enqueue(self, spec: RunSpec) -> None:
-        Path(spec.folder).mkdir(parents=True, exist_ok=True)
-        spec.write()
-        self._runs.add(spec, os.getpid())
-        self._waiting.append(spec)
+        self._queue.add(spec)
         self._look_at = 0.0
 
     def _recover(self, message: Recover) -> None:
         found: list[RunSpec] = []
         try:
-            if self._attempt is None and self._locked():
-                try:
-                    found = self._leave_behind(message.workspaces)
-                finally:
-                    self._lock.release()
+            if self._attempt is None:
+                found = self._queue.take_up(message.workspaces, self._known.add)
+                self._look_at = 0.0
         finally:
             message.done.set_result(tuple(spec.id for spec in found))
-
-    def _leave_behind(self, workspaces: tuple[str, ...]) -> list[RunSpec]:
-        mark_left(self._runs, [spec.id for spec in self._waiting], self._timing.cancel)
-        found = resumable(self._runs, workspaces)
-        for spec in found:
-            self._known.add(spec)
-            self._runs.update(spec.id, RunState.QUEUED, pid=os.getpid())
-            self._waiting.append(spec)
-        self._look_at = 0.0
-        return found
-
-    def _locked(self) -> bool:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        return True
 
     def _begin_next(self) -> None:
         """Begin the next run, if the machine is free and no other program's run came before it."""
         if not self.may_begin():
             self._tell_waiting(SWITCHED_OFF)
             return
-        if not self._locked():
-            self._tell_waiting("Another program trains on this machine: this run begins when that has ended.")
+        found = self._queue.take()
+        if isinstance(found, str):
+            self._tell_waiting(found)
             return
-        mark_left(self._runs, [spec.id for spec in self._waiting], self._timing.cancel)
-        queued = [row.id for row in self._runs.unfinished()]
-        if queued and queued[0] not in [spec.id for spec in self._waiting]:
-            self._lock.release()
-            self._tell_waiting("Another program's run comes first: this one begins when that has ended.")
-            return
-        self._launch(self._waiting.pop(0), restarts=0)
+        self._launch(found, restarts=0)
         self._tell_waiting("It begins when the run before it has ended.")
 
     def _tell_waiting(self, message: str) -> None:
-        for spec in self._waiting:
+        for spec in self._queue.waiting:
             self._tell(spec, message=message)
 
     def _launch(self, spec: RunSpec, restarts: int, step: int = 0) -> None:
@@ -361,9 +327,8 @@ class Supervisor:
             attempt.kill_at = time.monotonic() + self._timing.cancel
 
     def _cancel(self, run: str) -> None:
-        waiting = next((spec for spec in self._waiting if spec.id == run), None)
+        waiting = self._queue.remove(run)
         if waiting is not None:
-            self._waiting.remove(waiting)
             self._drop(waiting)
         elif self._attempt is not None and self._attempt.spec.id == run and not self._attempt.cancelled:
             self._attempt.cancelled = True
@@ -441,7 +406,7 @@ class Supervisor:
     def _settle(self, spec: RunSpec, state: RunState, message: str, known: Mapping[str, str] | None = None) -> None:
         """Record how a run ended, with what else is ``known`` of it, and let the next one begin."""
         if self._attempt is None:
-            self._lock.release()
+            self._queue.release()
         self._look_at = 0.0
         self._tell(spec, state=state, message=message, paused=False, fraction=None, seconds_left=None)
         last = self._known.now(spec.id)
@@ -466,9 +431,9 @@ class Supervisor:
         if attempt is not None:
             attempt.child.kill()
             self._take_leave(attempt)
-        spec = asked or (attempt.spec if attempt is not None else self._waiting[0] if self._waiting else None)
+        spec = asked or (attempt.spec if attempt is not None else next(iter(self._queue.waiting), None))
         if spec is not None:
-            self._waiting = [other for other in self._waiting if other.id != spec.id]
+            self._queue.remove(spec.id)
             sentence = str(error) if isinstance(error, IntractError) else f"The run failed ({type(error).__name__})."
             self._settle(spec, RunState.FAILED, sentence)
 
