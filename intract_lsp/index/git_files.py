@@ -14,8 +14,12 @@ _log = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 20.0
 """A listing of a million files takes git a few seconds; beyond, something hangs."""
 
-_SETTINGS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.untrackedCache=false")
-"""Settings must not start a program (``core.fsmonitor`` and hooks may name one) nor have git write to a repository."""
+_SETTINGS = (
+    *("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.untrackedCache=false"),
+    *("-c", "init.defaultObjectFormat=sha1"),
+)
+"""Settings must not start a program (``core.fsmonitor`` and hooks may name one) nor have git write to a repository; one
+that is made here has the ids of ``_NO_CONTENT``'s kind."""
 
 _NO_CONTENT = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 """What git calls an empty file."""
@@ -49,7 +53,7 @@ def track(root: Path, paths: Iterable[str]) -> None:
     """
     entries = b"".join(f"100644 {_NO_CONTENT} 0\t".encode() + os.fsencode(path) + b"\0" for path in paths)
     # No object is written: Windows would not let read-only files be deleted with the folder.
-    made = _git(root, ("-c", "init.defaultObjectFormat=sha1", "init", "--quiet", "--template="))
+    made = _git(root, ("init", "--quiet", "--template="))
     if made is None or _git(root, ("update-index", "-z", "--index-info"), entries) is None:
         shutil.rmtree(root / ".git", ignore_errors=True)
 

@@ -305,3 +305,20 @@ def test_git_a_walk_and_single_paths_agree(files: list[str], ignores: dict[str, 
         assert (by_git.way, by_walk.way) == (Way.GIT, Way.WALK)
         assert by_git.files == by_walk.files
         assert set(refused_by_git) == set(refused_by_walk) == set(files) - set(paths(by_git))
+
+
+@needs_git
+def test_a_folder_is_made_to_track_files_whatever_ids_new_repositories_are_to_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(
+        tmp_path,
+        {"gitconfig": "[init]\n\tdefaultObjectFormat = sha256\n", "root/.gitignore": "*.py\n", "root/a.py": ""},
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    git_files.track(tmp_path / "root", ["a.py"])
+    assert sorted(git_files.listed_by_git(tmp_path / "root") or ()) == [".gitignore", "a.py"]
+    write(tmp_path, {"broken/.git": "no link"})
+    with caplog.at_level("INFO"):
+        git_files.track(tmp_path / "broken", ["a.py"])
+    assert caplog.messages == ["git init: exit code 128"]
