@@ -57,10 +57,11 @@ def find_cut(
         return _changes(git, commits[back], git.head, counts)
 
     # Doubling, then halving: what the newest commits have changed is quick to ask, the whole history is not.
-    short, back = 0, 1
-    while back < most and look(back)[0] < enough:
-        short, back = back, back * 2
-    back = min(back, most)
+    short = back = 0
+    for back in _doubling(most):
+        if back == most or look(back)[0] >= enough:
+            break
+        short = back
     while back - short > 1:
         middle = (short + back) // 2
         if look(middle)[0] < enough:
