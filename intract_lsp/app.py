@@ -21,14 +21,8 @@ from intract_lsp.index.retriever import WorkspaceRetriever
 from intract_lsp.index.search import folder_of
 from intract_lsp.index.worker import IndexWorker
 from intract_lsp.inference.echo_engine import EchoEngine
-from intract_lsp.inference.engine import (
-    CompletionEngine,
-    LoadOrder,
-    ModelCard,
-    ModelFiles,
-    ReportProgress,
-)
-from intract_lsp.inference.model_engine import ModelEngine, Resolve
+from intract_lsp.inference.engine import CompletionEngine, LoadOrder, ModelCard, ModelFiles, ReportProgress, Resolve
+from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.inference.threads import on_battery
 from intract_lsp.inference.worker import InferenceWorker
 from intract_lsp.paths import Paths

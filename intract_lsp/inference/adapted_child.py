@@ -30,8 +30,8 @@ def make_int8_copy(files: ModelFiles, adapter: AdapterFiles, report: ReportProgr
     if has_int8_copy(files, adapter):
         return
     # They bring torch: only who makes a copy pays for it.
+    from intract_lsp.inference.loaded_model import calibration_prompts
     from intract_lsp.inference.loading import load_network
-    from intract_lsp.inference.model_engine import calibration_prompts
     from intract_lsp.inference.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(files.directory)

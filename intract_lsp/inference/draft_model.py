@@ -16,7 +16,7 @@ import numpy as np
 from intract_lsp.completion.generation import CancelToken
 from intract_lsp.errors import ModelError
 from intract_lsp.inference.drafting import Draft
-from intract_lsp.inference.engine import LoadOrder, ModelFiles, ReportProgress
+from intract_lsp.inference.engine import LoadOrder, ModelFiles, ReportProgress, Resolve
 from intract_lsp.inference.tokenizer import TextTokenizer, load_tokenizer
 from intract_lsp.models.catalog import ModelSpec
 
@@ -37,7 +37,6 @@ PIECE = 128
 _NEWEST = 0.1
 """Weight of the newest pass in what one takes."""
 
-Resolve = Callable[[str, ReportProgress, CancelToken], ModelFiles]
 Calibration = Callable[[], list[tuple[int, ...]]]
 
 

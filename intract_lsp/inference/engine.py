@@ -121,6 +121,9 @@ class ModelFiles:
 ReportProgress = Callable[[str, float | None], None]
 """Called with a short sentence and the fraction done, from the engine's thread."""
 
+Resolve = Callable[[str, ReportProgress, CancelToken], ModelFiles]
+"""Finds a model by name, fetching it first where it is not on this machine; raises ``ModelError``."""
+
 
 class CompletionEngine(Protocol):
     """Runs one model. Every method is called from the one thread that owns the engine."""

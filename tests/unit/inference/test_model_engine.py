@@ -27,6 +27,7 @@ from intract_lsp.inference.decoder import LeanDecoder
 from intract_lsp.inference.drafting import StepCost
 from intract_lsp.inference.engine import LoadOrder, ModelCard, ModelFiles
 from intract_lsp.inference.healing import Vocabulary
+from intract_lsp.inference.loaded_model import LoadedModel
 from intract_lsp.inference.model_engine import ModelEngine
 from intract_lsp.inference.threads import INTERVAL
 from intract_lsp.inference.tokenizer import load_tokenizer
@@ -55,7 +56,7 @@ def test_no_core_is_left_to_what_is_held_meanwhile(
     before = torch.get_num_threads()
     beside = [0.0]
     monkeypatch.setattr("intract_lsp.inference.threads.spent_seconds", lambda: time.process_time() + beside[0])
-    monkeypatch.setattr("intract_lsp.inference.model_engine.physical_cores", lambda: 2)
+    monkeypatch.setattr("intract_lsp.inference.loaded_model.physical_cores", lambda: 2)
     files = ModelFiles("tiny", directory, "qwen2.5-coder")
     engine = ModelEngine(lambda *asked: files, gives_way=lambda: beside[0] if held else 0.0)
     try:
@@ -668,7 +669,7 @@ def test_a_failed_load_leaves_no_model(tmp_path: Path, directory: Path) -> None:
 def test_a_warm_up_that_fails_leaves_no_model(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_for(directory)
     with monkeypatch.context() as patch:
-        patch.setattr(ModelEngine, "_warm_up", lambda self, loaded: 1 / 0)
+        patch.setattr(LoadedModel, "warm_up", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load(engine)
     with pytest.raises(ModelError, match="No model is loaded"):
