@@ -115,7 +115,7 @@ def trained(spec: RunSpec, data: RunData, base: Base, output: Path) -> TrainOutc
 def load_adapter(spec: RunSpec, folder: Path) -> Trainable:
     """Return the base model with an adapter, in peft's format, beside it."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    lora = LoraSpec(config["r"], config["lora_alpha"])
+    lora = LoraSpec(config["r"], config["lora_alpha"], target_modules=tuple(config["target_modules"]))
     trainable = attach(load_base(spec), replace(spec, trainer=replace(spec.trainer, lora=lora)))
     trainable.load(load_file(folder / "adapter_model.safetensors"))
     return trainable

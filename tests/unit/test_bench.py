@@ -14,9 +14,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from intract_lsp.completion.generation import Finish, Generation
 from intract_lsp.evaluation.items import Item
+from intract_lsp.training.lora import write_files
+from intract_lsp.training.network import attach, load_base
 from intract_lsp.training.spec import RunSpec
 
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
@@ -277,3 +280,19 @@ def test_a_variant_of_a_training_says_which_part_of_the_spec_it_changes() -> Non
     assert recipe.with_settings(plain, {}) == plain
     with pytest.raises(argparse.ArgumentTypeError, match="is none of batch_size, "):
         recipe.variant("rate=1")
+
+
+def test_an_adapter_beside_some_of_the_layers_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "training"))
+    from training_models import run_spec, write_qwen
+
+    model = write_qwen(tmp_path / "model")
+    spec = run_spec(model, targets=("model.layers.1.self_attn.q_proj", "down_proj"))
+    written = attach(load_base(spec), spec)
+    written.load({name: torch.full_like(tensor, 0.25) for name, tensor in written.tensors().items()})
+    assert written.adapter is not None
+    write_files(written.adapter, tmp_path, spec.model, 0.5)
+    read = load("recipe").load_adapter(run_spec(model), tmp_path)
+    assert read.tensors().keys() == written.tensors().keys() and len(read.tensors()) == 6
+    assert all(bool((tensor == 0.25).all()) for tensor in read.tensors().values())
+    assert read.adapter.spec.alpha == spec.trainer.lora.alpha / 2
