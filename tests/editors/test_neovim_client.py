@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +63,15 @@ class Scripted:
         return self.neovim.wait(newest, f"a request at character {character}")
 
     def wait_cancelled(self, asked: dict[str, Any]) -> None:
-        params = {"id": asked["id"]}
-        cancelled = partial(self.received, "$/cancelRequest")
-        self.neovim.wait(lambda: params in [one["params"] for one in cancelled()] or None, "the request's end")
+        """Wait for the end of a request. No other was cancelled but those before it, and none twice."""
+
+        def ids() -> list[int] | None:
+            found = [message["params"]["id"] for message in self.received("$/cancelRequest")]
+            return found if asked["id"] in found else None
+
+        cancelled = self.neovim.wait(ids, "the request to be cancelled")
+        before = {message["id"] for message in self.received(SUGGEST) if message["id"] <= asked["id"]}
+        assert len(cancelled) == len(set(cancelled)) and set(cancelled) <= before
 
     def start_typing(self, line: str) -> None:
         """Type a line in a new file."""
