@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+CERTAIN = 2.0
+"""Standard errors beyond which a difference is not put down to chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Losses:
@@ -24,11 +27,11 @@ class Losses:
         return mean if math.isfinite(mean) else math.inf
 
     def worse_than(self, other: Losses) -> bool:
-        """Return whether the mean is higher by more than one standard error of the difference.
+        """Return whether the mean is higher by more than two standard errors of the difference.
 
         The two are paired by sample, and the error is that of a ratio estimator (Cochran 1977, 6.4), since samples
-        differ in length. That much is chance (the one-standard-error rule of Breiman et al. 1984). Losses that are not
-        finite are worse than any.
+        differ in length. One error, as in the rule of Breiman et al. 1984, is too few: the lowest of several losses is
+        low by luck, too. Losses that are not finite are worse than any.
         """
         if math.isinf(self.mean) or math.isinf(other.mean):
             return math.isinf(self.mean)
@@ -42,7 +45,7 @@ class Losses:
             return self.mean > other.mean
         mean = sum(difference for difference, _ in pairs) / tokens
         spread = sum((difference - mean * count) ** 2 for difference, count in pairs)
-        return mean * tokens > math.sqrt(spread * len(pairs) / (len(pairs) - 1))
+        return mean * tokens > CERTAIN * math.sqrt(spread * len(pairs) / (len(pairs) - 1))
 
 
 def lower_of(first: Losses, second: Losses | None) -> Losses:
