@@ -22,7 +22,7 @@ from intract_lsp.training.project import cut_tree
 from intract_lsp.training.project_data import read_project
 from intract_lsp.training.room import fit_together
 from intract_lsp.training.spec import RunSpec
-from intract_lsp.training.verdict import Judged, judge_arms
+from intract_lsp.training.verdict import Judged, judge_arms, measure_guard
 
 Report = Callable[[str, float | None], None]
 """Is told what is being done, and which share of it is done."""
@@ -47,7 +47,9 @@ def assess(spec: RunSpec, adapter: str | None, paths: Paths, report: Report) -> 
     versions: dict[str, AdapterFiles | None] = {BASE: None, CANDIDATE: candidate}
     files, order, together = served_files(spec, paths), served_order(spec), fit_together(spec, len(versions))
     with loaded(files, versions, order, report, token, together=together) as arms:
-        return candidate, judge_arms(arms, at, data.secrets, tell, token, measuring_seconds(spec.trainer.minutes))
+        seconds = measuring_seconds(spec.trainer.minutes)
+        guarded = measure_guard(arms, tell, token, seconds)
+        return candidate, judge_arms(arms, guarded, at, data.secrets, tell, token, seconds)
 
 
 def _adapter(spec: RunSpec, adapter: str | None, paths: Paths) -> AdapterFiles:

@@ -38,6 +38,8 @@ class Rules:
     """Below which a share beyond that is not put down to chance, by McNemar's test: of 20 adapters that had learnt
     nothing, five had two or three more among 20 to 40, so that a quarter of all gains would be turned away."""
     most_guard_rise: float = 0.02
+    least_weight: float = 0.25
+    """Of what was learnt: weighed by less, to forget less, it would bring too little to be worth measuring."""
     most_slowdown: float = 0.25
     resamples: int = 10_000
 
@@ -135,6 +137,21 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
         _figures(evidence, n, guard, beyond_guard, by_name),
         compared,
     )
+
+
+def lighter(guard_base: Measured, guard_candidate: Measured, rules: Rules | None = None) -> float | None:
+    """Return by what to weigh a candidate that has forgotten too much, above 0 and below 1, so that it has not.
+
+    On the straight line from the base's weights to the candidate's (WiSE-FT, Wortsman et al. 2022) the loss on guard
+    code is nearly convex: half of the change costs at most half of the rise. A tenth is left for what is not. ``None``
+    where nothing is to be mended, or where too little would be left of what was learnt.
+    """
+    rules = rules or Rules()
+    rise = relative_change(shared(guard_base, guard_candidate))
+    if rise is None or not rise > rules.most_guard_rise:
+        return None
+    weight = 0.9 * rules.most_guard_rise / rise
+    return weight if weight >= rules.least_weight else None
 
 
 def _gain(

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from intract_lsp.state import open_state
 from intract_lsp.training.adapter_directory import new_id
 from intract_lsp.training.adapter_table import AdapterStatus
 from intract_lsp.training.adapters import AdapterRegistry
-from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, loaded, served_files, served_order
+from intract_lsp.training.arms import ACTIVE, BASE, CANDIDATE, Arms, loaded, served_files, served_order
 from intract_lsp.training.attempt import COMMITS_FILE
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.clock import ActiveClock
@@ -34,6 +35,7 @@ from intract_lsp.training.curve import Curve
 from intract_lsp.training.events import Event, Finished, Note, Room, Stage
 from intract_lsp.training.gate import Status
 from intract_lsp.training.ladder import let_go
+from intract_lsp.training.lightening import judge_candidate, weight_of
 from intract_lsp.training.measure import Place
 from intract_lsp.training.memory import Decision
 from intract_lsp.training.network import load_base
@@ -47,7 +49,7 @@ from intract_lsp.training.room import fit_together, plan_here
 from intract_lsp.training.spec import Method, RunSpec
 from intract_lsp.training.step import Stopped
 from intract_lsp.training.trainer import TrainOutcome, train
-from intract_lsp.training.verdict import Judged, judge_arms
+from intract_lsp.training.verdict import Judged
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,7 @@ class Run:
             judged = self._judge(registry, candidate, at, secrets, clock)
             figures = {
                 **judged.verdict.figures,
+                "adapter_weight": weight_of(candidate, self._spec.trainer.lora.alpha),
                 "tokens_per_second": learnt.outcome.tokens_per_second,
                 "seconds": clock.look(),
             }
@@ -234,11 +237,12 @@ class Run:
                 self._emit(Note(str(error)))
         self._emit(Stage("merge", "Preparing what was trained for serving"))
         order, together = served_order(spec), fit_together(spec, len(versions))
-        with loaded(files, versions, order, self._tell_merge, self._token, together=together) as arms:
-            self._stop_if_asked()
-            return judge_arms(
-                arms, at, secrets, self._emit, self._token, measuring_seconds(spec.trainer.minutes), clock.look
-            )
+
+        def load() -> AbstractContextManager[Arms]:
+            return loaded(files, versions, order, self._tell_merge, self._token, together=together)
+
+        seconds = measuring_seconds(spec.trainer.minutes)
+        return judge_candidate(load, candidate, at, secrets, self._emit, self._token, seconds, clock.look)
 
     def _report(
         self,

@@ -84,12 +84,16 @@ class RunStatus:
 
 
 def follow(status: RunStatus, event: Event) -> RunStatus:
-    """Return how a run stands after an event of its process; its end is the parent's to tell."""
+    """Return how a run stands after an event of its process; its end is the parent's to tell.
+
+    The fraction never falls, though a step may turn out to take longer, or a stage be gone through once more: editors
+    may ignore a progress that does (Language Server Protocol, ``WorkDoneProgressReport``).
+    """
     if isinstance(event, Stage):
         state = RunState.EVALUATING if event.name in ("merge", "evaluate") else RunState.RUNNING
         begin, end = SHARES.get(event.name, (status.fraction or 0.0, 1.0))
         # The training's own steps say better how far it is.
-        fraction = begin + (end - begin) * min(1.0, max(0.0, event.fraction or 0.0))
+        fraction = max(status.fraction or 0.0, begin + (end - begin) * min(1.0, max(0.0, event.fraction or 0.0)))
         step = status.step if event.name == "train" else 0
         return replace(status, state=state, message=event.message, fraction=fraction, step=step)
     if isinstance(event, Step):
@@ -98,7 +102,7 @@ def follow(status: RunStatus, event: Event) -> RunStatus:
         return replace(
             status,
             state=RunState.RUNNING,
-            fraction=begin + (end - begin) * min(1.0, done),
+            fraction=max(status.fraction or 0.0, begin + (end - begin) * min(1.0, done)),
             step=event.step,
             steps=event.steps,
             loss=event.loss,

@@ -48,6 +48,7 @@ from intract_lsp.training.arm import Answer, Arm
 from intract_lsp.training.arms import BASE, CANDIDATE, Arms, loaded, served_files, served_order
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.gate import Status, Verdict
+from intract_lsp.training.lightening import judge_candidate
 from intract_lsp.training.lora import write_files
 from intract_lsp.training.measure import Place
 from intract_lsp.training.network import attach, load_base
@@ -56,7 +57,6 @@ from intract_lsp.training.project import cut_tree
 from intract_lsp.training.project_data import read_project
 from intract_lsp.training.spec import DataSpec, RunSpec, TrainerSpec
 from intract_lsp.training.trainer import train
-from intract_lsp.training.verdict import judge_arms
 
 FILES, LINES = 60, 200
 """Of noise."""
@@ -166,10 +166,15 @@ def judged(spec: RunSpec, adapter: AdapterFiles, base: Arms, at: tuple[Place, ..
     """Return the gate's verdict on an adapter."""
     files = served_files(spec, paths)
     token = CancelToken()
-    try:
+
+    @contextmanager
+    def load() -> Iterator[Arms]:
         with loaded(files, {CANDIDATE: adapter}, served_order(spec), lambda s, f: None, token) as arms:
-            both = Arms({**base.by_name, **arms.by_name}, base.card)
-            return judge_arms(both, at, (), lambda event: None, token, measuring_seconds(spec.trainer.minutes)).verdict
+            yield Arms({**base.by_name, **arms.by_name}, base.card)
+
+    try:
+        seconds = measuring_seconds(spec.trainer.minutes)
+        return judge_candidate(load, adapter, at, (), lambda event: None, token, seconds).verdict
     finally:
         if files.quantized is not None:
             adapted_copy(files.quantized, adapter.id).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intract_lsp.evaluation.scores import Score
-from intract_lsp.training.gate import Evidence, Rules, Status, judge
+from intract_lsp.training.gate import Evidence, Rules, Status, judge, lighter
 from intract_lsp.training.leak import Leaks
 from intract_lsp.training.measure import Measured, Outcome, Shown
 
@@ -332,3 +332,21 @@ def test_a_model_that_is_better_is_mostly_promoted() -> None:
     chance = np.random.default_rng(8)
     found = [status(simulated(chance, NOISES["heavy tails"], 150, -0.12, 2.0)) for _ in range(40)]
     assert found.count(Status.PROMOTED) >= 32
+
+
+@pytest.mark.parametrize(
+    ("rise", "weight"),
+    [
+        (-0.05, None),
+        (0.0, None),
+        (0.0199, None),
+        (0.025, 0.72),
+        (0.04, 0.45),
+        (0.06, 0.3),
+        (0.08, None),
+        (math.inf, None),
+    ],
+)
+def test_how_much_less_one_that_has_forgotten_too_much_is_to_weigh(rise: float, weight: float | None) -> None:
+    found = evidence(guard=rise)
+    assert lighter(found.guard_base, found.guard_candidate) == (None if weight is None else pytest.approx(weight))
