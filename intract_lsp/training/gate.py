@@ -31,7 +31,8 @@ class Rules:
     """Places with a suggestion asked for."""
     least_nll_drop: float = 0.03
     least_similarity_gain: float = 1.0
-    """Points of edit similarity that do as well as the drop above."""
+    """Points of edit similarity that do as well as the drop above, where they are beyond chance, too: among 40 places a
+    point or two come and go by chance."""
     most_running_on: float = 0.02
     """Share of suggestions, beyond the base's, that are over-long or do not end."""
     chance_of_running_on: float = 0.2
@@ -75,7 +76,7 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
 
     It is promoted if, against the base and the active adapter alike, the paired bootstrap intervals (Efron 1979) of its
     negative log-likelihood, over all tokens and place by place, lie wholly below zero, and this has dropped by 3 % or
-    edit similarity risen by a point; if edit similarity and exact first lines are not significantly lower; and if
+    edit similarity risen by a point and beyond chance; if edit similarity and exact first lines are not significantly lower; and if
     suggestions run on no more often, beyond what chance brings, guard code is no more surprising, no secret is given
     away and a token takes no longer than the rules allow.
 
@@ -165,7 +166,9 @@ def _gain(
     by_place = by_name.get(("nll_by_place", name))
     if nll is None or by_place is None:
         return False, "No place in the newest code could be measured."
-    risen = similarity is not None and similarity.change.mean >= rules.least_similarity_gain
+    risen = (
+        similarity is not None and similarity.change.mean >= rules.least_similarity_gain and similarity.change.low > 0
+    )
     certain = nll.change.high < 0 and by_place.change.high < 0
     dropped = nll.change.mean <= -rules.least_nll_drop
     own = own or nll.change
