@@ -94,6 +94,10 @@ def test_a_gain_too_small_to_matter_is_none_unless_suggestions_are_better() -> N
     alike, better = [shown(50)] * 80, [shown(50 + index % 5) for index in range(80)]
     assert status(with_shows(alike, better, -0.02)) is Status.PROMOTED
     assert status(with_shows(alike, [shown(50.9)] * 80, -0.02)) is Status.REJECTED
+    lucky = [shown(50 + (20 if index % 2 else -16)) for index in range(80)]
+    by_luck = judge(with_shows(alike, lucky, -0.02), QUICK)
+    assert by_luck.figures["edit_similarity_change"] == pytest.approx(2.0)
+    assert by_luck.status is Status.REJECTED
     assert status(with_shows(alike, better, 0.0)) is Status.REJECTED, (
         "likeness alone, without likelihood, may be chance"
     )
