@@ -76,9 +76,9 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
 
     It is promoted if, against the base and the active adapter alike, the paired bootstrap intervals (Efron 1979) of its
     negative log-likelihood, over all tokens and place by place, lie wholly below zero, and this has dropped by 3 % or
-    edit similarity risen by a point and beyond chance; if edit similarity and exact first lines are not significantly lower; and if
-    suggestions run on no more often, beyond what chance brings, guard code is no more surprising, no secret is given
-    away and a token takes no longer than the rules allow.
+    edit similarity risen by a point and beyond chance; if edit similarity and exact first lines are not significantly
+    lower; and if suggestions run on no more often, beyond what chance brings, guard code is no more surprising, no
+    secret is given away and a token takes no longer than the rules allow.
 
     What guard code has gained is no gain of the project: any code teaches a model that was not made for holes how to
     fill them. Against the base only the drop beyond that of guard code counts towards the 3 %, and has to be certain,
