@@ -1,4 +1,4 @@
-"""Directories that are whole or not there, whatever is killed, and that a power cut leaves so."""
+"""Directories and files that are whole or not there, whatever is killed, and that a power cut leaves so."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ def replace_directory(target: Path, fill: Callable[[Path], None]) -> None:
     new.rename(target)
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put a text file in the place of ``path``: at any moment the old or the new one is whole. Raises ``OSError``.
+
+    Lone surrogates, which a document may hold and no file takes, become question marks.
+    """
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8", errors="replace")
+    sync(unfinished)
+    unfinished.replace(path)
+    sync(path.parent)
 
 
 def replaced(target: Path) -> Path:

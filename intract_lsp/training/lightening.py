@@ -14,7 +14,7 @@ from intract_lsp.errors import TrainingError
 from intract_lsp.inference.adapted import LORA_CONFIG
 from intract_lsp.inference.engine import AdapterFiles, AdapterKind
 from intract_lsp.training.arms import BASE, CANDIDATE, Arms
-from intract_lsp.training.durable import sync
+from intract_lsp.training.durable import replace_file
 from intract_lsp.training.events import Event, Note
 from intract_lsp.training.gate import lighter
 from intract_lsp.training.measure import Place
@@ -38,8 +38,8 @@ def judge_candidate(
     """
     with load() as arms:
         guarded = measure_guard(arms, emit, token, seconds, clock)
-        adapter = candidate.kind is AdapterKind.LORA
-        weight = lighter(guarded[BASE], guarded[CANDIDATE]) if adapter else None
+        weighed = candidate.kind is AdapterKind.LORA
+        weight = lighter(guarded[BASE], guarded[CANDIDATE]) if weighed else None
         if weight is None:
             return judge_arms(arms, guarded, at, secrets, emit, token, seconds, clock)
     _weigh(candidate.directory, weight)
@@ -74,13 +74,9 @@ def _config(directory: Path) -> dict[str, Any]:
 
 def _weigh(directory: Path, weight: float) -> None:
     """Multiply the alpha in peft's configuration; at any moment the old or the new one is whole."""
-    unfinished = directory / f".{LORA_CONFIG}.new"
     try:
         values = _config(directory)
         values["lora_alpha"] *= weight
-        unfinished.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
-        sync(unfinished)
-        unfinished.replace(directory / LORA_CONFIG)
-        sync(directory)
+        replace_file(directory / LORA_CONFIG, json.dumps(values, indent=2, sort_keys=True))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"What was trained cannot be weighed by less ({error}): start the run again.") from error

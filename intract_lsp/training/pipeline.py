@@ -32,6 +32,7 @@ from intract_lsp.training.attempt import COMMITS_FILE
 from intract_lsp.training.budget import measuring_seconds
 from intract_lsp.training.clock import ActiveClock
 from intract_lsp.training.curve import Curve
+from intract_lsp.training.durable import replace_file
 from intract_lsp.training.events import Event, Finished, Note, Room, Stage
 from intract_lsp.training.gate import Status
 from intract_lsp.training.ladder import let_go
@@ -189,13 +190,13 @@ class Run:
             cut, head = json.loads(kept.read_text(encoding="utf-8"))
             return cut_tree(self._spec, (cut, head))
         tree = cut_tree(self._spec)
-        _write(kept, [tree.commit, tree.head])
+        replace_file(kept, json.dumps([tree.commit, tree.head]))
         return tree
 
     def _keep_learnt(self, outcome: TrainOutcome, data: RunData) -> _Learnt:
         plan = data.plan
         learnt = _Learnt(outcome, plan.head, plan.commit, plan.fingerprint, plan.files, plan.values())
-        _write(self._folder / "learnt.json", asdict(learnt))
+        replace_file(self._folder / "learnt.json", json.dumps(asdict(learnt)))
         return learnt
 
     def _read_learnt(self) -> _Learnt | None:
@@ -212,7 +213,7 @@ class Run:
         """Return what was trained under the id that it is going to have, the same in each attempt."""
         kept = self._folder / "adapter.json"
         if not kept.is_file():
-            _write(kept, new_id(self._spec.model))
+            replace_file(kept, json.dumps(new_id(self._spec.model)))
         kind = AdapterKind.STANDARD if self._spec.trainer.method is Method.STANDARD else AdapterKind.LORA
         id_ = str(json.loads(kept.read_text(encoding="utf-8")))
         return AdapterFiles(id_, self._folder / "candidate", kind, self._spec.model, base)
@@ -332,10 +333,3 @@ class Run:
     def _stop_if_asked(self) -> None:
         if self._token.cancelled:
             raise Stopped
-
-
-def _write(path: Path, values: object) -> None:
-    """Write JSON, whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(values), encoding="utf-8")
-    unfinished.replace(path)
