@@ -88,12 +88,20 @@ class GitFolder:
         if program is None:
             raise GitFailure("no git")
         self._program = program
-        self.head = self._ask("rev-parse", "--verify", "--end-of-options", f"{head}^{{commit}}").decode().strip()
+        self.head = self.commit(head)
         """The newest commit as of now: what is asked later is asked of it, whatever has been committed since."""
 
-    def commits(self) -> list[str]:
-        """Return the commits of the main line that touch the folder, the newest first; a shallow clone has few."""
-        return self._ask("rev-list", "--first-parent", MOST_COMMITS, self.head, "--", ".").decode().split()
+    def commit(self, name: str) -> str:
+        """Return the id of the commit that goes by a name, such as a branch's. Raises ``GitFailure``."""
+        return self._ask("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+
+    def commits(self, since: str | None = None) -> list[str]:
+        """Return the commits of the main line that touch the folder, the newest first; a shallow clone has few.
+
+        With the id of a commit as ``since``, what that one goes back to is left out.
+        """
+        known = () if since is None else (f"^{since}",)
+        return self._ask("rev-list", "--first-parent", MOST_COMMITS, self.head, *known, "--", ".").decode().split()
 
     def tree(self, commit: str) -> Tree:
         """Return what a commit has."""

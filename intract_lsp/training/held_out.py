@@ -155,7 +155,7 @@ def _of_file(file: HeldOut, grammars: Grammars) -> Iterator[_Place]:
             end = min(len(piece.lines), lines.end - piece.first_line)
             run = _Run(holes, start, end, None if file.added is None else lines.pure, number, names)
             for line in range(max(start, first), end):
-                if _is_telling(piece.lines[line], piece.language):
+                if is_telling(piece.lines[line], piece.language):
                     yield _Place(run, line)
 
 
@@ -165,14 +165,17 @@ def _item(place: _Place) -> Item:
     piece = run.holes.piece
     own, start = piece.lines[line], piece.starts[line]
     name = _name(piece, line)
-    column, trigger = _column(own, _digest(name))
+    # Not by what places are chosen by: of many lines those come first whose digest begins with a small number.
+    column, trigger = cursor_column(own, _digest(f"{name} cursor"))
     cursor, line_end = start + column, start + len(own)
     block_end = run.holes.block_at(cursor)
     if block_end is None or bisect_right(piece.starts, block_end) > run.end:
         block_end = line_end
     truth = piece.text[cursor:line_end]
     used = Counter(_WORD.findall(own))
-    words = {word for word in _WORD.findall(truth) if len(word) > 2} - KEYWORDS.get(piece.language, frozenset())
+    # A name that the cursor stands in counts whole.
+    names = {match[0] for match in _WORD.finditer(own) if match.end() > column and len(match[0]) > 2}
+    words = names - KEYWORDS.get(piece.language, frozenset())
     return Item(
         task_id=f"{SET}/{name}:{column + 1}",
         path=piece.path,
@@ -187,7 +190,7 @@ def _item(place: _Place) -> Item:
     )
 
 
-def _column(line: str, digest: bytes) -> tuple[int, str]:
+def cursor_column(line: str, digest: bytes) -> tuple[int, str]:
     """Return where the cursor stands on a line and how that is called, by chance that is the same for each run."""
     indent = len(line) - len(line.lstrip())
     words = [match.start() for match in _INSIDE.finditer(line, indent + 1) if line[match.start() :].strip()]
@@ -205,7 +208,7 @@ def _has_text(line: str) -> bool:
     return len(line.strip()) >= MIN_PREFIX_CHARACTERS
 
 
-def _is_telling(line: str, language: str) -> bool:
+def is_telling(line: str, language: str) -> bool:
     """Return whether a line is code, and enough of it that writing it for the user is of any use."""
     shown = line.strip()
     if len(shown) < 4 or not _WORD.search(shown):

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from intract_lsp.completion.generation import Finish, Generation
-from intract_lsp.evaluation.items import Item
+from intract_lsp.errors import IntractError
+from intract_lsp.evaluation.items import Item, read_items
 from intract_lsp.training.lora import write_files
 from intract_lsp.training.network import attach, load_base
 from intract_lsp.training.spec import RunSpec
@@ -296,3 +297,61 @@ def test_an_adapter_beside_some_of_the_layers_is_read_back(tmp_path: Path, monke
     assert read.tensors().keys() == written.tensors().keys() and len(read.tensors()) == 6
     assert all(bool((tensor == 0.25).all()) for tensor in read.tensors().values())
     assert read.adapter.spec.alpha == spec.trainer.lora.alpha / 2
+
+
+def test_insertions_are_cut_out_of_later_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "training"))
+    from training_projects import commit
+
+    clone, out = tmp_path / "clone", tmp_path / "items.jsonl"
+    before = "import os\n\n\ndef first(value):\n    return value\n\n\ndef last(value):\n    return os.fspath(value)\n"
+    since = commit(clone, {"a.py": before, "c.py": "one = 1\n"})
+    parent = commit(clone, {"c.py": "one = 2\n"}, day=1)
+    block = "checked = require(value)\n    print(checked)"
+    inserted = f'    """Text of several\n    lines that document it.\n    """\n    {block}\n'
+    text = before.replace("(value):\n", f"(value):\n{inserted}", 1).replace("last", "final")
+    commit(clone, {"a.py": text, "new.py": "two = 2\n", "a.md": "Not code at all.\n"}, day=2)
+    command = [sys.executable, str(BENCH / "insertions.py"), str(clone), "--name", "o/n", "--out", str(out)]
+    ended = subprocess.run([*command, "--since", since], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == {"commits": 2, "found": 2, "items": 2, "out": str(out)}
+    items = {one.prefix.count("\n"): one for one in read_items(out)}
+    assert set(items) == {7, 8}, "neither documentation, nor new files, nor lines that took the place of others"
+    for number, one in items.items():
+        start = "".join(text.splitlines(keepends=True)[:number])
+        assert one.prefix.startswith(start)
+        assert (one.prefix + one.truth_line).removeprefix(start) == text.splitlines()[number]
+        assert one.suffix == before[before.index("    return value") - 1 :], "the parent's file behind the insertion"
+        assert (one.repository, one.parent, one.pure_insertion, one.set) == ("o/n", parent, True, "commit-replay")
+    assert items[7].truth_block == block.removeprefix(items[7].prefix.rpartition("\n")[2].lstrip())
+    assert items[7].crossfile
+    wrong = subprocess.run([*command, "--since", "no-such"], capture_output=True, text=True, timeout=120)
+    assert wrong.returncode == 1 and "is no whole clone with these commits" in wrong.stderr
+
+
+def test_two_runs_are_compared_item_by_item(tmp_path: Path) -> None:
+    paired = load("paired")
+
+    def rows(name: str, *scores: tuple[bool, float, float]) -> Path:
+        names = ("exact_match", "edit_similarity", "saved_characters")
+        lines = [{"task_id": str(n), "scores": dict(zip(names, one, strict=True))} for n, one in enumerate(scores)]
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return tmp_path / name
+
+    first = rows("first", (False, 40.0, 0.5), (True, 100.0, 1.0), (False, 0.0, 0.0))
+    second = rows("second", (True, 100.0, 0.75), (True, 100.0, 1.0), (False, 30.0, 0.0))
+    figures = paired.compare(paired.pairs([first, second]))
+    assert figures["n"] == 3 and figures["mcnemar_p"] == 1.0
+    assert figures["exact_match_change"] == pytest.approx(100 / 3)
+    assert figures["edit_similarity_change"] == pytest.approx(30)
+    assert figures["edit_similarity_low"] == 0 and figures["edit_similarity_high"] == 60
+    assert (figures["edit_similarity_better"], figures["edit_similarity_worse"]) == (2, 0)
+    assert figures["saved_characters_first"] == 50 and figures["saved_characters_second"] == pytest.approx(58.333, 1e-4)
+    both = paired.compare(paired.pairs([first, second, second, first]))
+    assert both["n"] == 6 and both["edit_similarity_change"] == 0
+    with pytest.raises(IntractError, match="the same items"):
+        paired.pairs([first, rows("third", (True, 1.0, 1.0))])
+    with pytest.raises(IntractError, match="even number"):
+        paired.pairs([first])
+    with pytest.raises(IntractError, match="is not what `intract-lsp eval --out` writes"):
+        paired.pairs([first, BENCH / "items.jsonl"])

@@ -57,8 +57,9 @@ def test_names_that_are_nowhere_else_in_the_file_are_of_other_files() -> None:
     text = "import lib\nknown = 1\n\n\nresult = known + known\nother = lib.absent_name(known)\n"
     validation, test = chosen([file("a.py", text, Added(4, 6, True))])
     found = {line_of(item): item for item in validation + test}
-    assert found[5].crossfile == ("absent_name" in found[5].truth_line)
-    assert found[4].crossfile == ("result" in found[4].truth_line)
+    # Also where the cursor stands inside the name.
+    assert found[5].crossfile == ("name(" in found[5].truth_line)
+    assert found[4].crossfile == ("t = known" in found[4].truth_line)
 
 
 def test_halves_are_alike_have_no_file_in_common_and_stay_the_same() -> None:
@@ -100,6 +101,11 @@ def test_no_more_than_asked_and_not_all_of_one_file() -> None:
     assert len(paths) == 60 and paths.count("large.py") <= 12
     alone = chosen([large], most=60)
     assert len(alone[0]) + len(alone[1]) == 60
+
+
+def test_of_many_lines_as_of_few_cursors_stand_everywhere_on_their_lines() -> None:
+    many = [file(f"{number}.py", module(f"m{number}", 60), Added(0, 600, True)) for number in range(20)]
+    assert {item.trigger for half in chosen(many, most=40) for item in half} == {"newline", "midline", "midident"}
 
 
 def test_settings_are_measured_at_only_for_want_of_code() -> None:

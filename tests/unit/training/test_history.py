@@ -112,6 +112,7 @@ def test_the_cut_is_as_new_as_the_lines_allow(tmp_path: Path, template: Path) ->
     folder = GitFolder(tmp_path)
     commits = folder.commits()
     assert len(commits) == 20
+    assert folder.commits(since=folder.commit("HEAD~5")) == commits[:5]
     added = [
         sum(lines.end - lines.start for change in folder.changes(commits[back], folder.head) for lines in change.added)
         for back in range(11)
