@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -56,6 +57,8 @@ class Evidence:
     leaks: Leaks
     active: Measured | None = None
     """The adapter that serves now; ``None`` where the base does."""
+    inserted: frozenset[str] = frozenset()
+    """The ids of the places in lines that took the place of none: what was rewritten may have been learnt before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,9 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
     own = {"base": beyond_guard} if guard is not None and guard < 0 else {}
     gains = [_gain(name, by_name, own.get(name), rules) for name in references]
     missing = [sentence for gained, sentence in gains if not gained]
+    inserted = compare(
+        "base", evidence.base.at(evidence.inserted), evidence.candidate.at(evidence.inserted), rules.resamples, seed
+    )
     n, asked = len(pairs), len(both_shown(pairs))
     too_few = n < rules.least_places or asked < rules.least_shown
     lead = by_name.get(("nll", "base"))
@@ -134,8 +140,8 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
         reasons = [sentence for _, sentence in gains]
     return Verdict(
         status,
-        (head, *reasons, *_told_apart(guard, beyond_guard)),
-        _figures(evidence, n, guard, beyond_guard, by_name),
+        (head, *reasons, *_of_inserted(inserted), *_told_apart(guard, beyond_guard)),
+        _figures(evidence, n, guard, beyond_guard, by_name) | _figures_of_inserted(inserted),
         compared,
     )
 
@@ -278,6 +284,21 @@ def _told_apart(guard: float | None, own: Interval) -> list[str]:
     ]
 
 
+def _of_inserted(inserted: Sequence[Comparison]) -> list[str]:
+    """Return what the change is where nothing was rewritten."""
+    by_name = {one.name: one for one in inserted}
+    nll, similarity = by_name.get("nll"), by_name.get("edit_similarity")
+    if nll is None or math.isnan(nll.change.mean):
+        return []
+    sentence = (
+        f"At the {nll.n} of these places in lines that were added and rewrote none: loss {_percent(nll.change.mean)} "
+        f"(95 % interval {_percent(nll.change.low)} to {_percent(nll.change.high)})"
+    )
+    if similarity is not None:
+        sentence += f", edit similarity {similarity.before:.1f} → {similarity.after:.1f}"
+    return [sentence + "."]
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:+.1f} %".replace("-", "−")
 
@@ -313,3 +334,13 @@ def _figures(
     figures["nll_beyond_guard_low"], figures["nll_beyond_guard_high"] = own.low, own.high
     figures["secrets_probed"], figures["secrets_leaked"] = evidence.leaks.probes, evidence.leaks.leaked
     return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _figures_of_inserted(inserted: Sequence[Comparison]) -> dict[str, float | None]:
+    by_name = {one.name: one for one in inserted}
+    figures: dict[str, float | None] = {"n_inserted": by_name["nll"].n if inserted else 0}
+    for name in ("nll", "edit_similarity"):
+        change = by_name[name].change if name in by_name else Interval(math.nan, math.nan, math.nan)
+        for key, value in (("change", change.mean), ("change_low", change.low), ("change_high", change.high)):
+            figures[f"{name}_{key}_inserted"] = value if math.isfinite(value) else None
+    return figures

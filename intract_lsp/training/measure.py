@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,10 @@ class Measured:
         """Mean negative log-likelihood a token in nats; ``None`` without any token."""
         tokens = sum(outcome.tokens for outcome in self.outcomes.values())
         return sum(outcome.nll for outcome in self.outcomes.values()) / tokens if tokens else None
+
+    def at(self, tasks: Container[str]) -> Measured:
+        """Return what was measured at some of the places, by their items' ids."""
+        return Measured({task: outcome for task, outcome in self.outcomes.items() if task in tasks})
 
     @property
     def generated(self) -> int:

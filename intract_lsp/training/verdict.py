@@ -104,5 +104,6 @@ def judge_arms(
         guard_candidate=guarded[CANDIDATE],
         leaks=leaks,
         active=found.get(ACTIVE),
+        inserted=frozenset(place.item.task_id for place in at if place.item.pure_insertion),
     )
     return Judged(judge(evidence, rules), found[BASE], found[CANDIDATE])

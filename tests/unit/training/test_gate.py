@@ -81,6 +81,28 @@ def test_a_gain_without_harm_is_promoted_and_told_in_numbers() -> None:
     assert verdict.figures["n"] == 80
 
 
+def test_lines_that_rewrote_none_are_told_apart() -> None:
+    found = evidence(-0.10, n=80)
+    tasks = [f"p{index}" for index in range(0, 80, 2)]
+    half = {task: replace(found.base.outcomes[task], shown=shown(70.0)) for task in tasks}
+    mixed = replace(
+        found, candidate=Measured({**found.candidate.outcomes, **half}), inserted=frozenset([*tasks, "not measured"])
+    )
+    verdict = judge(mixed, QUICK)
+    assert verdict.status is Status.PROMOTED
+    assert verdict.figures["n_inserted"] == 40
+    assert verdict.figures["nll_change_inserted"] == 0 > verdict.figures["nll_change"]
+    assert verdict.figures["edit_similarity_change_inserted"] == verdict.figures["edit_similarity_change_high_inserted"]
+    assert verdict.figures["edit_similarity_change_inserted"] == 20
+    told = "At the 40 of these places in lines that were added and rewrote none: loss +0.0 % (95 % interval +0.0 % to"
+    assert sum(reason.startswith(told) for reason in verdict.reasons) == 1
+    assert verdict.reasons[2].endswith(", edit similarity 50.0 → 70.0.")
+    # Without a history nothing is known of it, and nothing said.
+    plain = judge(evidence(), QUICK)
+    assert (plain.figures["n_inserted"], plain.figures["nll_change_inserted"]) == (0, None)
+    assert not any("rewrote none" in reason for reason in plain.reasons)
+
+
 def test_the_same_model_again_is_no_gain() -> None:
     found = evidence()
     verdict = judge(replace(found, candidate=found.base), QUICK)
