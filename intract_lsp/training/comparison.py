@@ -27,7 +27,7 @@ class Comparison:
     """``nll`` in nats a token, over all tokens, and ``nll_by_place``, the mean of the places' own;
     ``edit_similarity``, ``exact_match`` and ``saved_characters`` from 0 to 100."""
     against: str
-    """``base`` or ``active``."""
+    """``base`` or ``active``; ``gate.INSERTED`` where only some of the places are compared."""
     before: float
     after: float
     change: Interval

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -12,6 +11,9 @@ from intract_lsp.evaluation.scores import Interval, mcnemar_p
 from intract_lsp.training.comparison import CONFIDENCE, Comparison, beyond, both_shown, compare, relative_change, shared
 from intract_lsp.training.leak import Leaks
 from intract_lsp.training.measure import Measured
+
+INSERTED = "base where nothing was rewritten"
+"""Against what a comparison is that leaves all places out but those in inserted lines."""
 
 
 class Status(str, Enum):
@@ -101,7 +103,9 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
     )
     guarded = shared(evidence.guard_base, evidence.guard_candidate)
     guard = relative_change(guarded)
-    by_name = {(one.name, one.against): one for one in compared}
+    before, after = (one.at(evidence.inserted) for one in (evidence.base, evidence.candidate))
+    inserted = compare(INSERTED, before, after, rules.resamples, seed)
+    by_name = {(one.name, one.against): one for one in (*compared, *inserted)}
     harm = [
         *_unfinite(evidence),
         *(found for name, measured in references.items() for found in _worse(name, measured, evidence, by_name, rules)),
@@ -115,9 +119,6 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
     own = {"base": beyond_guard} if guard is not None and guard < 0 else {}
     gains = [_gain(name, by_name, own.get(name), rules) for name in references]
     missing = [sentence for gained, sentence in gains if not gained]
-    inserted = compare(
-        "base", evidence.base.at(evidence.inserted), evidence.candidate.at(evidence.inserted), rules.resamples, seed
-    )
     n, asked = len(pairs), len(both_shown(pairs))
     too_few = n < rules.least_places or asked < rules.least_shown
     lead = by_name.get(("nll", "base"))
@@ -140,8 +141,8 @@ def judge(evidence: Evidence, rules: Rules | None = None, seed: int = 0) -> Verd
         reasons = [sentence for _, sentence in gains]
     return Verdict(
         status,
-        (head, *reasons, *_of_inserted(inserted), *_told_apart(guard, beyond_guard)),
-        _figures(evidence, n, guard, beyond_guard, by_name) | _figures_of_inserted(inserted),
+        (head, *reasons, *_of_inserted(by_name), *_told_apart(guard, beyond_guard)),
+        _figures(evidence, n, guard, beyond_guard, by_name),
         compared,
     )
 
@@ -284,10 +285,9 @@ def _told_apart(guard: float | None, own: Interval) -> list[str]:
     ]
 
 
-def _of_inserted(inserted: Sequence[Comparison]) -> list[str]:
+def _of_inserted(by_name: dict[tuple[str, str], Comparison]) -> list[str]:
     """Return what the change is where nothing was rewritten."""
-    by_name = {one.name: one for one in inserted}
-    nll, similarity = by_name.get("nll"), by_name.get("edit_similarity")
+    nll, similarity = by_name.get(("nll", INSERTED)), by_name.get(("edit_similarity", INSERTED))
     if nll is None or math.isnan(nll.change.mean):
         return []
     sentence = (
@@ -311,10 +311,13 @@ def _figures(
         "n_generated": evidence.candidate.generated,
         "n_guard": len(evidence.guard_candidate.outcomes),
     }
-    for against, end in (("base", ""), ("active", "_against_active")):
-        for name, key in (("nll", "nll"), ("edit_similarity", "edit_similarity"), ("exact_match", "exact_match")):
-            one = by_name.get((name, against))
-            figures[f"{key}_{against}"] = None if one is None else one.before
+    of_inserted = by_name.get(("nll", INSERTED))
+    figures["n_inserted"] = 0 if of_inserted is None else of_inserted.n
+    for against, end in (("base", ""), ("active", "_against_active"), (INSERTED, "_inserted")):
+        for key in ("nll", "edit_similarity", "exact_match"):
+            one = by_name.get((key, against))
+            if against != INSERTED:
+                figures[f"{key}_{against}"] = None if one is None else one.before
             if against == "base":
                 figures[f"{key}_adapter"] = None if one is None else one.after
             figures[f"{key}_change{end}"] = None if one is None else one.change.mean
@@ -334,13 +337,3 @@ def _figures(
     figures["nll_beyond_guard_low"], figures["nll_beyond_guard_high"] = own.low, own.high
     figures["secrets_probed"], figures["secrets_leaked"] = evidence.leaks.probes, evidence.leaks.leaked
     return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
-
-
-def _figures_of_inserted(inserted: Sequence[Comparison]) -> dict[str, float | None]:
-    by_name = {one.name: one for one in inserted}
-    figures: dict[str, float | None] = {"n_inserted": by_name["nll"].n if inserted else 0}
-    for name in ("nll", "edit_similarity"):
-        change = by_name[name].change if name in by_name else Interval(math.nan, math.nan, math.nan)
-        for key, value in (("change", change.mean), ("change_low", change.low), ("change_high", change.high)):
-            figures[f"{name}_{key}_inserted"] = value if math.isfinite(value) else None
-    return figures

@@ -84,7 +84,7 @@ class _Place:
 
     @property
     def order(self) -> bytes:
-        return _digest(_name(self.run.holes.piece, self.line))
+        return digest(_name(self.run.holes.piece, self.line))
 
     @property
     def around(self) -> str:
@@ -130,7 +130,7 @@ def _halves(taken: Sequence[_Place]) -> tuple[list[Item], list[Item]]:
     def order(pair: tuple[str, list[_Place]]) -> tuple[int, str, int, bytes]:
         name, members = pair
         language = members[0].language
-        return -sizes[language], language, -len(members), _digest(name)
+        return -sizes[language], language, -len(members), digest(name)
 
     # Language by language, the largest first, each to the half that has less of the language: some languages are far
     # easier to guess than others, and what is learnt of one half should show at the other.
@@ -166,7 +166,7 @@ def _item(place: _Place) -> Item:
     own, start = piece.lines[line], piece.starts[line]
     name = _name(piece, line)
     # Not by what places are chosen by: of many lines those come first whose digest begins with a small number.
-    column, trigger = cursor_column(own, _digest(f"{name} cursor"))
+    column, trigger = cursor_column(own, digest(f"{name} cursor"))
     cursor, line_end = start + column, start + len(own)
     block_end = run.holes.block_at(cursor)
     if block_end is None or bisect_right(piece.starts, block_end) > run.end:
@@ -190,17 +190,17 @@ def _item(place: _Place) -> Item:
     )
 
 
-def cursor_column(line: str, digest: bytes) -> tuple[int, str]:
-    """Return where the cursor stands on a line and how that is called, by chance that is the same for each run."""
+def cursor_column(line: str, chance: bytes) -> tuple[int, str]:
+    """Return where the cursor stands on a line and how that is called, by ``chance``, 3 bytes or more."""
     indent = len(line) - len(line.lstrip())
     words = [match.start() for match in _INSIDE.finditer(line, indent + 1) if line[match.start() :].strip()]
-    trigger = _TRIGGERS[(0, 0, 1, 1, 2)[digest[0] % 5]]
+    trigger = _TRIGGERS[(0, 0, 1, 1, 2)[chance[0] % 5]]
     if trigger == "midline" and words:
-        return words[digest[1] % len(words)], trigger
+        return words[chance[1] % len(words)], trigger
     names = [match for match in _WORD.finditer(line) if len(match[0]) > 2]
-    inside = [match.start() + 1 + digest[1] % min(4, len(match[0]) - 1) for match in names]
+    inside = [match.start() + 1 + chance[1] % min(4, len(match[0]) - 1) for match in names]
     if trigger == "midident" and inside:
-        return inside[digest[2] % len(inside)], trigger
+        return inside[chance[2] % len(inside)], trigger
     return indent, "newline"
 
 
@@ -220,5 +220,6 @@ def _name(piece: Piece, line: int) -> str:
     return f"{piece.path}:{piece.first_line + line + 1}"
 
 
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
+    """Return what puts texts in an order by chance that is the same each time."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -18,7 +18,6 @@ import sys
 sys.path.append(sys.path.pop(0))
 
 import argparse
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -31,19 +30,12 @@ from intract_lsp.errors import IntractError
 from intract_lsp.index.grammars import SPECS, Grammars
 from intract_lsp.index.keywords import KEYWORDS
 from intract_lsp.languages import language_id
-from intract_lsp.training.git_objects import Change, GitFailure, GitFolder
-from intract_lsp.training.held_out import cursor_column, is_telling
+from intract_lsp.training.git_objects import LARGEST_DIFFED, Change, GitFailure, GitFolder
+from intract_lsp.training.held_out import cursor_column, digest, is_telling
 
-LARGEST = 1_000_000
-"""Bytes of a file, as far as git compares them."""
 BLOCK_LINES = 8
 """The most lines of a truth's block, which ends at a blank line or a smaller indentation, too."""
 WORD = re.compile(r"[A-Za-z_]\w{2,}")
-
-
-def order(text: str) -> bytes:
-    """Return what puts things in an order by chance that is the same each time."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def below(old: str, new: list[str], end: int) -> str | None:
@@ -98,7 +90,7 @@ def of_change(
             if not is_telling(line, language) or is_prose(tree, number):
                 continue
             task = f"{source['repo']}/{source['commit'][:10]}/{change.path}:{number + 1}"
-            column, trigger = cursor_column(line, order(f"{task} cursor"))
+            column, trigger = cursor_column(line, digest(f"{task} cursor"))
             yield {
                 "task_id": task,
                 **source,
@@ -120,7 +112,7 @@ def of_commit(git: GitFolder, grammars: Grammars, repository: str, commit: str) 
     parent = git.commit(f"{commit}^")
     before = git.tree(parent).blobs
     changes = [one for one in git.changes(parent, commit) if not one.is_new and language_id(one.path) in SPECS]
-    contents = git.contents([blob for one in changes for blob in (before[one.old_path], one.blob)], LARGEST)
+    contents = git.contents([blob for one in changes for blob in (before[one.old_path], one.blob)], LARGEST_DIFFED)
     for change in changes:
         old, new = contents.get(before[change.old_path]), contents.get(change.blob)
         if old is not None and new is not None:
@@ -137,15 +129,14 @@ def main(given: argparse.Namespace) -> None:
         later = git.commits(since=git.commit(given.since))[::-1]
         for commit in later:
             rows = of_commit(git, grammars, given.name, commit)
-            found += sorted(rows, key=lambda row: order(row["task_id"]))[: given.each]
+            found += sorted(rows, key=lambda row: digest(row["task_id"]))[: given.each]
     except GitFailure as error:
         raise IntractError(f"{given.clone} is no whole clone with these commits ({error}).") from error
-    taken = sorted(found, key=lambda row: order(row["task_id"]))[: given.most]
+    taken = {row["task_id"] for row in sorted(found, key=lambda row: digest(row["task_id"]))[: given.most]}
     if not taken:
         raise IntractError(f"No commit since {given.since} adds lines to code that was there.")
     with given.out.open("w", encoding="utf-8") as out:
-        for row in sorted(taken, key=lambda row: later.index(row["commit"])):
-            out.write(json.dumps(row) + "\n")
+        out.writelines(json.dumps(row) + "\n" for row in found if row["task_id"] in taken)
     print(json.dumps({"commits": len(later), "found": len(found), "items": len(taken), "out": str(given.out)}))
 
 
